@@ -1,0 +1,66 @@
+"""Fixtures shared by the tests: where the data lies, small pictures, a perceptual network that needs no download."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of shared test data; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("VIDEONST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}; set VIDEONST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def portrait() -> np.ndarray:
+    """A photograph, RGB uint8, 360 x 360."""
+    import cv2
+
+    return cv2.cvtColor(cv2.imread(str(ROOT / "videonst" / "samples" / "portrait.jpg")), cv2.COLOR_BGR2RGB)
+
+
+@pytest.fixture(scope="session")
+def random_vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of VGG-19's shape with random weights: gradients flow through it as through the real one."""
+    torch = pytest.importorskip("torch", reason="needs the [train] extra")
+    from safetensors.torch import save_file
+    from torchvision.models import vgg19
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("vgg") / "random.safetensors"
+    features = vgg19(weights=None).features[:30]
+    save_file({f"features.{k}": v for k, v in features.state_dict().items()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_network():  # type: ignore[no-untyped-def]
+    """A network of tier tiny with random weights and three styles, a, b and c, that differ."""
+    torch = pytest.importorskip("torch", reason="needs the [train] extra")
+    from videonst.network import StyleNetwork
+
+    torch.manual_seed(0)
+    network = StyleNetwork("tiny", 3)
+    torch.nn.init.normal_(network.bank, 1.0, 0.5)
+    return network
+
+
+@pytest.fixture(scope="session")
+def small_model(small_network, portrait: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:  # type: ignore[no-untyped-def]
+    """`small_network` as an ONNX file, with thumbnails."""
+    pytest.importorskip("onnxscript", reason="needs the [train] extra")
+    from videonst.engines.metadata import StyleInfo, TrainingInfo
+    from videonst.export import export_onnx
+
+    path = tmp_path_factory.mktemp("model") / "small.onnx"
+    styles = [StyleInfo(name=n, title=n.upper(), artist="Hokusai", year="1831", licence="CC0") for n in "abc"]
+    training = TrainingInfo(recipe={"tier": "tiny", "steps": 7}, steps=7, commit="abc123", data="noise")
+    export_onnx(small_network, path, styles=styles, training=training, photo=portrait)
+    return path
