@@ -1,0 +1,5 @@
+"""The conditional-instance-norm style network and its tiers (needs torch)."""
+
+from videonst.network.model import TIERS, Layout, StyleNetwork
+
+__all__ = ["TIERS", "Layout", "StyleNetwork"]
