@@ -6,7 +6,8 @@ torch = pytest.importorskip("torch", reason="needs the [train] extra")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from videonst.network import TIERS, StyleNetwork  # noqa: E402
+from videonst.errors import InputError  # noqa: E402
+from videonst.network import TIERS, StyleNetwork, widen  # noqa: E402
 from videonst.network.model import normalise  # noqa: E402
 
 
@@ -108,3 +109,21 @@ def test_no_grid_by_construction(tier: str, portrait: np.ndarray):
     phases = torch.stack([x[:, i::2, j::2].flatten(1) for i in range(2) for j in range(2)])
     for statistic in (phases.mean(2), phases.std(2)):
         assert (statistic - statistic.mean(0)).abs().max() < 1e-3
+
+
+def test_widened_network_paints_the_same():
+    network, frame = make("fast"), torch.rand(1, 3, 40, 56)
+    grown = widen(network, "full").eval()
+    assert grown.tier == "full"
+    with torch.inference_mode():
+        for slot in (1, 3):
+            torch.testing.assert_close(grown(frame, one_hot(slot)), network(frame, one_hot(slot)), atol=1e-3, rtol=0)
+        noisy = widen(network, "full", noise=0.1)
+        copies = noisy.body[0].weight[:64], noisy.body[0].weight[64:]
+        assert not torch.equal(*copies)  # or training could never tell them apart
+
+
+def test_tiers_that_do_not_correspond_are_refused():
+    for source, target in (("tiny", "fast"), ("full", "fast"), ("fast", "reference")):
+        with pytest.raises(InputError, match=f"tier {source} cannot grow into tier {target}"):
+            widen(make(source), target)
