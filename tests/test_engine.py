@@ -1,0 +1,226 @@
+"""The fast engine: what it paints, what it refuses, and that the device is the one that was asked for."""
+
+import base64
+import itertools
+import subprocess
+import sys
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from videonst.engines import Engine, onnx, providers
+from videonst.engines.onnx import OnnxEngine
+from videonst.engines.providers import DeviceError, check_device, check_devices
+from videonst.errors import InputError, VideoNSTError
+from videonst.frame import Frame
+from videonst.styles import StyleMix
+
+
+@pytest.fixture(scope="module")
+def engine(small_model) -> Engine:
+    return OnnxEngine(small_model, "cpu", threads=1)
+
+
+def picture(height: int, width: int) -> Frame:
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Frame(cv2.GaussianBlur(pixels, (0, 0), 2), pts=12, time_base=Fraction(1001, 30000), duration=1)
+
+
+def distance(a: Frame, b: Frame) -> float:
+    return float(np.abs(a.pixels.astype(int) - b.pixels).mean())
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 17), (31, 18), (60, 80)])
+def test_size_and_time_stay(engine, size):
+    frame = picture(*size)
+    painted = engine.stylize(frame, StyleMix.parse("a"))
+    assert painted.pixels.shape == frame.pixels.shape
+    assert painted.pixels.dtype == np.uint8
+    assert (painted.pts, painted.time_base, painted.duration) == (12, Fraction(1001, 30000), 1)
+    assert distance(painted, frame) > 5
+
+
+def test_one_style_alone_equals_its_row_of_weights(engine, small_model):
+    frame = picture(40, 44)
+    session = ort.InferenceSession(small_model, providers=["CPUExecutionProvider"])
+    for slot, name in enumerate("abc", start=1):
+        weights = np.eye(4, dtype=np.float32)[slot : slot + 1]
+        (expected,) = session.run(None, {"frame": frame.pixels[None], "style_weights": weights})
+        assert np.array_equal(engine.stylize(frame, StyleMix.parse(name)).pixels, expected[0])
+
+
+def test_styles_differ(engine):
+    frame = picture(40, 44)
+    a, b, c = (engine.stylize(frame, StyleMix.parse(n)) for n in "abc")
+    assert min(distance(a, b), distance(b, c), distance(a, c)) > 5
+
+
+def test_mixtures_run_smoothly_from_one_style_to_the_other(engine):
+    frame = picture(40, 44)
+    steps = [engine.stylize(frame, StyleMix.parse(f"a:{20 - i},b:{i}")) for i in range(21)]
+    assert np.array_equal(steps[0].pixels, engine.stylize(frame, StyleMix.parse("a")).pixels)
+    assert np.array_equal(steps[-1].pixels, engine.stylize(frame, StyleMix.parse("b")).pixels)
+    whole = distance(steps[0], steps[-1])
+    assert max(distance(x, y) for x, y in itertools.pairwise(steps)) < whole / 3
+
+
+def test_strength_runs_smoothly_from_the_photograph(engine):
+    frame = picture(40, 44)
+    steps = [engine.stylize(frame, StyleMix.parse("a", strength=i / 20)) for i in range(27)]
+    assert steps[0] is frame
+    assert distance(steps[1], frame) < distance(steps[20], frame) / 3
+    assert max(distance(x, y) for x, y in itertools.pairwise(steps)) < distance(steps[20], frame) / 3
+
+
+def test_strength_zero_does_not_run_the_network(engine, monkeypatch):
+    monkeypatch.setattr(onnx, "_run", None)
+    frame = picture(40, 44)
+    assert engine.stylize(frame, StyleMix.parse("a", strength=0)) is frame
+
+
+def test_keep_colour_takes_luma_of_the_painting_and_chroma_of_the_photograph(engine):
+    # Muted colours and a little strength, so that no combination leaves the RGB cube.
+    frame = picture(40, 44)
+    frame = frame.with_pixels((frame.pixels // 4 + 96).astype(np.uint8))
+    mix = StyleMix.parse("a", strength=0.3)
+    painted = engine.stylize(frame, mix)
+    kept = engine.stylize(frame, StyleMix.parse("a", strength=0.3, keep_colour=True))
+    of = {k: cv2.cvtColor(v.pixels, cv2.COLOR_RGB2YCrCb).astype(int) for k, v in
+          {"photo": frame, "painted": painted, "kept": kept}.items()}  # fmt: skip
+    assert np.abs(of["kept"][..., 0] - of["painted"][..., 0]).max() <= 2
+    assert np.abs(of["kept"][..., 1:] - of["photo"][..., 1:]).max() <= 2
+    assert np.abs(of["painted"][..., 1:] - of["photo"][..., 1:]).max() > 5
+
+
+def test_pixels_may_lie_anywhere_in_memory(engine):
+    frame = picture(40, 44)
+    flipped = frame.with_pixels(frame.pixels[:, ::-1])
+    mix = StyleMix.parse("a")
+    expected = engine.stylize(frame.with_pixels(np.ascontiguousarray(flipped.pixels)), mix)
+    assert np.array_equal(engine.stylize(flipped, mix).pixels, expected.pixels)
+
+
+def test_description(engine):
+    description = engine.description
+    assert (description.name, description.device, description.precision) == ("tiny", "cpu", "fp32")
+    assert [style.name for style in description.styles] == ["a", "b", "c"]
+    assert description.size.minimum == 16
+
+
+@pytest.mark.parametrize("size", [(15, 40), (40, 15)])
+def test_too_small_a_frame(engine, size):
+    with pytest.raises(InputError, match="expected sides of 16 pixels or more"):
+        engine.stylize(picture(*size), StyleMix.parse("a"))
+
+
+def test_unknown_style(engine):
+    with pytest.raises(InputError, match="unknown style 'starry'; the styles are a, b, c"):
+        engine.stylize(picture(20, 20), StyleMix.parse("starry", strength=0))
+
+
+def test_failing_device_is_one_line(engine, monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL : out of memory\nstack")
+
+    monkeypatch.setattr(onnx, "_run", fail)
+    with pytest.raises(VideoNSTError, match=r"cpu failed on a frame of 20x20 \(out of memory\)") as caught:
+        engine.stylize(picture(20, 20), StyleMix.parse("a"))
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+def test_auto_takes_what_works_and_says_which(small_model, caplog):
+    with caplog.at_level("INFO"):
+        device = OnnxEngine(small_model, threads=1).description.device
+    assert check_device(device).works
+    assert f"repainting with small.onnx on {device}" in caplog.text
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt", "coreml"])
+def test_a_device_that_does_not_work_is_an_error(small_model, device, capfd):
+    if check_device(device).works:
+        pytest.skip(f"{device} works here")
+    capfd.readouterr()
+    with pytest.raises(DeviceError, match=f"device {device} does not work") as caught:
+        OnnxEngine(small_model, device)
+    if device != "coreml":
+        assert 'pip install "videonst[cuda]"' in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")  # ONNX Runtime keeps its own warnings to itself
+
+
+def test_silent_fallback_of_onnx_runtime_is_detected(small_model, monkeypatch):
+    class FallenBack(ort.InferenceSession):
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(ort, "InferenceSession", lambda model, options, **_: FallenBack(model, options))
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(providers, "_load_libraries", lambda device: "")
+    with pytest.raises(DeviceError, match="CUDAExecutionProvider could not be loaded"):
+        OnnxEngine(small_model, "cuda")
+
+
+def test_a_device_that_computes_wrongly_is_refused(small_model, monkeypatch):
+    monkeypatch.setattr(onnx, "_run", lambda session, pixels, weights: pixels + 3)
+    with pytest.raises(DeviceError, match="computes wrongly"):
+        OnnxEngine(small_model, "cpu")
+
+
+def test_unknown_device_and_threads(small_model):
+    with pytest.raises(InputError, match="unknown device 'gpu'; expected one of auto, "):
+        OnnxEngine(small_model, "gpu")
+    with pytest.raises(InputError, match="threads is 0"):
+        OnnxEngine(small_model, "cpu", threads=0)
+
+
+def test_half_precision_on_the_cpu_is_warned_of(small_network, tmp_path, caplog):
+    from videonst.engines.metadata import StyleInfo
+    from videonst.export import export_onnx
+
+    path = tmp_path / "small.fp16.onnx"
+    export_onnx(small_network, path, styles=[StyleInfo(name=n) for n in "abc"], precision="fp16")
+    assert OnnxEngine(path, "cpu", threads=1).description.precision == "fp16"
+    assert "half precision, which is slow on the CPU" in caplog.text
+
+
+def test_devices_are_reported():
+    reports = {r.device: r for r in check_devices()}
+    assert list(reports) == ["tensorrt", "cuda", "coreml", "cpu"]
+    assert reports["cpu"].works
+    for report in reports.values():
+        assert bool(report.reason) is not report.works
+
+
+def test_probe_model_is_what_it_says():
+    onnx = pytest.importorskip("onnx", reason="needs the [train] extra")
+    model = onnx.load_from_string(providers.PROBE_MODEL)
+    onnx.checker.check_model(model, full_check=True)
+    assert [node.op_type for node in model.graph.node] == ["Conv"]
+    assert base64.b64encode(model.SerializeToString()) == base64.b64encode(providers.PROBE_MODEL)
+
+
+def test_two_distributions_of_onnx_runtime_are_found(monkeypatch):
+    installed = {"onnxruntime": "1.31.1", "onnxruntime-gpu": "1.31.1"}
+    monkeypatch.setattr(providers, "_version", installed.get)
+    message = providers.distribution_conflict()
+    assert message is not None
+    assert "onnxruntime and onnxruntime-gpu are both installed" in message
+    assert providers.install_command("cuda").startswith("pip uninstall -y onnxruntime onnxruntime-gpu && pip install")
+    del installed["onnxruntime"]
+    assert providers.distribution_conflict() is None
+
+
+@pytest.mark.parametrize("module", ["videonst.engines.onnx", "videonst.models"])
+def test_run_time_floor_needs_no_torch(module):
+    code = f"import sys, {module}; sys.exit(bool({{'torch', 'onnx', 'onnxscript'}} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["videonst.engines", "videonst.models"])
+def test_importing_the_package_does_not_load_onnx_runtime(module):
+    code = f"import sys, {module}; sys.exit('onnxruntime' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

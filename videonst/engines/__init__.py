@@ -1,0 +1,45 @@
+"""How one frame is repainted. Every engine follows the same small protocol; importing this package is cheap."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from videonst.engines.metadata import SizeRules, StyleInfo
+from videonst.frame import Frame
+from videonst.styles import StyleMix
+
+__all__ = ["Engine", "EngineDescription"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineDescription:
+    """What an engine is and what it takes.
+
+    Attributes:
+        name: tier of the network, or name of the method.
+        styles: in slot order; their names are what a `StyleMix` may hold.
+        size: which frames it takes.
+        device: where it really runs, such as "cpu" or "cuda".
+        precision: arithmetic of the convolutions, "fp32" or "fp16".
+    """
+
+    name: str
+    styles: tuple[StyleInfo, ...]
+    size: SizeRules
+    device: str
+    precision: str
+
+
+class Engine(Protocol):
+    """Repaints single frames. Holds no memory of the frames before."""
+
+    @property
+    def description(self) -> EngineDescription: ...
+
+    def stylize(self, frame: Frame, mix: StyleMix) -> Frame:
+        """The same moment repainted, with the same size.
+
+        Raises:
+            InputError: a style that the engine does not know, or a frame that it cannot take.
+            VideoNSTError: the device failed, such as for want of memory.
+        """
+        ...

@@ -1,0 +1,218 @@
+"""What a model file says about itself, in the ONNX `metadata_props`: any consumer can build a slider from it.
+
+Every value is JSON under its own key: `format`, `tier`, `styles`, `size`, `training`, `opset`, `precision`, `parity`.
+From Python, `onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map` gives the same mapping.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from videonst.errors import InputError
+
+FORMAT = 1
+"""Number of this layout of keys; a reader refuses a higher one."""
+
+PRECISIONS = ("fp32", "fp16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleInfo:
+    """A style as users see it.
+
+    Attributes:
+        name: what is typed in a style mixture.
+        title, artist, year, licence: of the painting; "unknown" where unknown.
+        thumbnail: data URI (`data:image/jpeg;base64,…`) of a standard picture in this style; empty where none.
+    """
+
+    name: str
+    title: str = "unknown"
+    artist: str = "unknown"
+    year: str = "unknown"
+    licence: str = "unknown"
+    thumbnail: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeRules:
+    """Which frames a model takes: sides of at least `minimum` pixels that `multiple` divides."""
+
+    minimum: int = 16
+    multiple: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingInfo:
+    """Where the weights come from.
+
+    Attributes:
+        recipe: hyper-parameters, as in the recipe file.
+        steps: optimiser steps done.
+        commit: of the source that trained them.
+        data: the photographs, in words.
+    """
+
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 0
+    commit: str = "unknown"
+    data: str = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """Difference to the torch network in fp32 at one size, over several mixtures, in levels of 8 bit.
+
+    Attributes:
+        height, width: of the frames, pixels.
+        maximum, mean: absolute difference.
+        p99_9: 99.9th percentile of the absolute difference.
+        over_one: share of the values that differ by more than one level, 0 to 1.
+    """
+
+    height: int
+    width: int
+    maximum: int
+    mean: float
+    p99_9: float
+    over_one: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelMetadata:
+    """Everything that a model file says about itself.
+
+    Attributes:
+        tier: size of the network.
+        styles: in slot order from 1; slot 0 of `style_weights` is the photograph.
+        size: which frames it takes.
+        training: where the weights come from.
+        opset: version of the ONNX operators.
+        precision: arithmetic of the convolutions, "fp32" or "fp16".
+        parity: measured when it was exported.
+    """
+
+    tier: str
+    styles: tuple[StyleInfo, ...]
+    size: SizeRules = SizeRules()
+    training: TrainingInfo = field(default_factory=TrainingInfo)
+    opset: int
+    precision: str
+    parity: tuple[Parity, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = self.style_names
+        if not names or len(set(names)) < len(names) or not all(isinstance(n, str) and n for n in names):
+            raise InputError(f"a model needs one style or more, each with its own name; got {list(names)}")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision is {self.precision!r}, expected {' or '.join(PRECISIONS)}")
+
+    @property
+    def style_names(self) -> tuple[str, ...]:
+        return tuple(style.name for style in self.styles)
+
+    def to_properties(self) -> dict[str, str]:
+        """As `metadata_props`: every value JSON."""
+        values = {"format": FORMAT} | dataclasses.asdict(self)
+        return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, str], origin: str) -> Self:
+        """Inverse of `to_properties`.
+
+        Args:
+            properties: `metadata_props`; keys that are not ours are passed over.
+            origin: file name for the messages.
+
+        Raises:
+            InputError: no videonst model, a newer format, or a value that is not as described here.
+        """
+        if not {"format", "tier", "styles"} <= properties.keys():
+            raise InputError(f"{origin} is not a videonst model; expected an .onnx file made by `videonst export`")
+        try:
+            known = ("format", *(f.name for f in dataclasses.fields(cls)))
+            values = {key: json.loads(properties[key]) for key in known}
+            version = values.pop("format")
+            if not isinstance(version, int) or version > FORMAT:
+                raise InputError(f"{origin} has model format {version}, this version reads {FORMAT}; upgrade videonst")
+            return cls(
+                **values
+                | {
+                    "styles": tuple(StyleInfo(**style) for style in values["styles"]),
+                    "size": SizeRules(**values["size"]),
+                    "training": TrainingInfo(**values["training"]),
+                    "parity": tuple(Parity(**parity) for parity in values["parity"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"the metadata of {origin} is damaged ({error!r}); export the model again") from error
+
+
+def read_metadata(path: Path) -> ModelMetadata:
+    """Reads what a model file says about itself, passing over the weights: no ONNX library, a few disk reads.
+
+    Raises:
+        InputError: missing or unreadable file, no ONNX file, no videonst model.
+    """
+    try:
+        with path.open("rb") as file:
+            properties = dict(_properties(file))
+    except OSError as error:
+        raise InputError(f"cannot read the model {path}: {error.strerror}") from error
+    except (EOFError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is not an ONNX file; expected a model made by `videonst export`") from error
+    return ModelMetadata.from_properties(properties, str(path))
+
+
+# The wire format of protocol buffers (protobuf.dev/programming-guides/encoding) and the field numbers of onnx.proto.
+_METADATA_PROPS = 14
+_KEY, _VALUE = 1, 2
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def _properties(file: BinaryIO) -> Iterator[tuple[str, str]]:
+    """Key and value of every `metadata_props` entry of a serialised ModelProto."""
+    size = file.seek(0, 2)
+    for number, start, length in list(_fields(file, 0, size)):
+        if number == _METADATA_PROPS:
+            texts = {}
+            for inner, inner_start, inner_length in list(_fields(file, start, start + length)):
+                file.seek(inner_start)
+                texts[inner] = file.read(inner_length).decode()
+            yield texts[_KEY], texts.get(_VALUE, "")
+
+
+def _fields(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Number, first byte and length of each field of a message; the length of a number is 0."""
+    file.seek(start)
+    while file.tell() < end:
+        tag = _varint(file)
+        kind, length = tag & 7, 0
+        if kind == _VARINT:
+            _varint(file)
+        elif kind in (_FIXED64, _FIXED32):
+            file.seek(8 if kind == _FIXED64 else 4, 1)
+        elif kind == _BYTES:
+            length = _varint(file)
+        else:
+            raise ValueError(f"wire type {kind}")
+        begin = file.tell()
+        if begin + length > end:
+            raise EOFError
+        yield tag >> 3, begin, length
+        file.seek(begin + length)
+
+
+def _varint(file: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 64, 7):
+        byte = file.read(1)
+        if not byte:
+            raise EOFError
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    raise ValueError("a number of more than 64 bits")
