@@ -1,0 +1,149 @@
+"""Small clips made with PyAV, and what a clip holds read back with PyAV alone: the oracle for sources and sinks."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import cv2
+import numpy as np
+from av.codec.context import Flags
+
+UNSPECIFIED = 2
+VFR = (0, 40, 80, 90, 200, 201, 300, 340, 420, 460, 700, 710, 720, 800)
+"""Irregular presentation times, in 1/1000 s."""
+
+
+class Timing(NamedTuple):
+    """Seconds, exact."""
+
+    start: Fraction
+    duration: Fraction
+
+
+def smooth_picture(width: int, height: int, seed: int = 0) -> np.ndarray:
+    """Colours that change slowly enough for 4:2:0 and lie within every range, RGB uint8 (height, width, 3)."""
+    coarse = np.random.default_rng(seed).integers(30, 226, (2, 2, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def make_clip(
+    path: Path,
+    *,
+    pts: Sequence[int] = range(0, 400, 40),
+    time_base: Fraction = Fraction(1, 1000),
+    last_duration: int = 40,
+    size: tuple[int, int] = (64, 48),
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    matrix: int = UNSPECIFIED,
+    full_range: bool | None = None,
+    b_frames: int = 2,
+    audio: Sequence[str] = (),
+    picture: np.ndarray | None = None,
+) -> Path:
+    """Writes a clip. The YUV planes are computed here from the definition of the matrix, not by swscale."""
+    width, height = size
+    exact_start = {"movie_timescale": str(time_base.denominator)} if path.suffix in (".mp4", ".mov") else {}
+    with av.open(str(path), "w", options=exact_start) as output:
+        options = {"crf": "4", "bf": str(b_frames), "preset": "veryfast"} if codec == "libx264" else {}
+        video = output.add_stream(codec, rate=25, options=options)
+        video.width, video.height, video.pix_fmt = width, height, pixel_format
+        context = video.codec_context
+        context.time_base = time_base
+        context.flags |= Flags.frame_duration  # or the encoder makes durations up
+        context.colorspace = matrix
+        context.color_range = {None: 0, False: 1, True: 2}[full_range]
+        sounds = [output.add_stream(name, rate=48000, layout="mono") for name in audio]
+        ends = [*pts[1:], pts[-1] + last_duration]
+        for index, (start, end) in enumerate(zip(pts, ends, strict=True)):
+            rgb = smooth_picture(width, height, seed=index) if picture is None else picture
+            frame = _yuv_frame(rgb, pixel_format, matrix, bool(full_range))
+            frame.colorspace, frame.color_range = context.colorspace, context.color_range
+            frame.pts, frame.time_base, frame.duration = start, time_base, end - start
+            output.mux(video.encode(frame))
+        output.mux(video.encode(None))
+        for sound in sounds:
+            _write_sine(output, sound, seconds=float((ends[-1] - pts[0]) * time_base))
+    return path
+
+
+def video_timing(path: Path) -> list[Timing]:
+    """When each frame is shown: from the packets' presentation times alone; the last lasts to the track's end."""
+    with av.open(str(path)) as container:
+        stream = max(container.streams.video, key=lambda s: s.width * s.height)
+        packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
+        starts = sorted(packet.pts * stream.time_base for packet in packets)
+        last = max(packets, key=lambda packet: packet.pts)
+        ends = [*starts[1:], (last.pts + last.duration) * stream.time_base]
+    return [Timing(start, end - start) for start, end in zip(starts, ends, strict=True)]
+
+
+def audio_packets(path: Path) -> list[tuple[Fraction, Fraction, bytes]]:
+    """(time, duration, bytes) of each packet of the first audio stream."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        return [
+            (p.pts * stream.time_base, p.duration * stream.time_base, bytes(p))
+            for p in container.demux(stream)
+            if p.size
+        ]
+
+
+def colour_tags(path: Path) -> tuple[int, int]:
+    """(matrix, range) as written in the file, H.273 and FFmpeg numbers."""
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        return context.colorspace, context.color_range
+
+
+def yuv_planes(path: Path) -> list[np.ndarray]:
+    """The planes of the first frame, as stored."""
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        return [
+            np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+            for plane in frame.planes
+        ]
+
+
+def yuv_from_rgb(rgb: np.ndarray, matrix: int, full_range: bool) -> np.ndarray:
+    """ITU-T H.273 equations, float (height, width, 3)."""
+    kr, kb = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}.get(matrix, (0.299, 0.114))
+    r, g, b = np.moveaxis(rgb.astype(np.float64) / 255, -1, 0)
+    luma = kr * r + (1 - kr - kb) * g + kb * b
+    blue, red = (b - luma) / (2 - 2 * kb), (r - luma) / (2 - 2 * kr)
+    scale_luma, offset, scale_chroma = (255, 0, 255) if full_range else (219, 16, 224)
+    return np.stack([offset + scale_luma * luma, 128 + scale_chroma * blue, 128 + scale_chroma * red], axis=-1)
+
+
+def subsample(chroma: np.ndarray) -> np.ndarray:
+    """4:2:0 with chroma sited left, as H.264 assumes: on every second column, between two rows."""
+    wide = np.pad(chroma, ((0, 0), (1, 1)), mode="edge")
+    columns = (wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:])[:, ::2] / 4
+    return (columns[::2] + columns[1::2]) / 2
+
+
+def _yuv_frame(rgb: np.ndarray, pixel_format: str, matrix: int, full_range: bool) -> av.VideoFrame:
+    height, width = rgb.shape[:2]
+    if pixel_format == "bgr0":
+        return av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="bgr0")
+    frame = av.VideoFrame(width, height, pixel_format)
+    yuv = yuv_from_rgb(rgb, matrix, full_range)
+    for index, plane in enumerate(frame.planes):
+        values = yuv[..., index] if (plane.width, plane.height) == (width, height) else subsample(yuv[..., index])
+        values = np.rint(values).clip(0, 255)
+        padded = np.zeros((plane.height, plane.line_size), np.uint8)
+        padded[:, : values.shape[1]] = values
+        plane.update(padded.tobytes())
+    return frame
+
+
+def _write_sine(output: av.container.OutputContainer, stream: av.AudioStream, *, seconds: float) -> None:
+    samples = (np.sin(np.arange(int(seconds * 48000)) * 0.06) * 8000).astype(np.int16)
+    for start in range(0, len(samples), 1024):
+        frame = av.AudioFrame.from_ndarray(samples[None, start : start + 1024], format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
+        output.mux(stream.encode(frame))
+    output.mux(stream.encode(None))

@@ -1,0 +1,5 @@
+"""Where frames go."""
+
+from videonst.sinks.sink import Sink, open_sink
+
+__all__ = ["Sink", "open_sink"]

@@ -1,0 +1,56 @@
+"""Files that appear under their own name only when they are complete."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from videonst.errors import InputError, VideoNSTError
+
+
+class PartFile:
+    """A hidden file beside the target, `.NAME.part`, which takes the target's name on `commit`.
+
+    Created at once, so that a target that cannot be written is known before the work starts.
+
+    Attributes:
+        target: the name that the file will have.
+        path: the name that it has until then.
+
+    Raises:
+        InputError: the target is the source, a directory, exists already (without `overwrite`) or cannot be created.
+    """
+
+    def __init__(self, target: Path, source: Path | None, *, overwrite: bool) -> None:
+        self.target = target
+        self.path = target.with_name(f".{target.name}.part")
+        if not target.parent.is_dir():
+            raise InputError(f"cannot write {target}: there is no directory {target.parent}; create it first")
+        if target.is_dir():
+            raise InputError(f"cannot write {target}: it is a directory; name a file in it")
+        if source is not None and target.exists() and source.exists() and target.samefile(source):
+            raise InputError(f"input and output are the same file, {target}; name another output")
+        if target.exists() and not overwrite:
+            raise InputError(f"{target} exists already; name another output or pass --overwrite (overwrite=True)")
+        try:
+            self.path.open("wb").close()
+        except OSError as error:
+            raise InputError(f"cannot write in {target.parent}: {error.strerror}; name another directory") from error
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turns a failure of the disk inside the block into a `VideoNSTError`."""
+        try:
+            yield
+        except OSError as error:
+            raise VideoNSTError(
+                f"cannot write {self.target}: {error.strerror or error}; check the space left and the permissions"
+            ) from error
+
+    def commit(self) -> None:
+        with self.writing():
+            os.replace(self.path, self.target)
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,67 @@
+"""What every sink offers, and the one function that opens any of them."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from videonst.errors import InputError
+from videonst.frame import Frame
+from videonst.sources import SourceInfo
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
+
+
+class Sink(Protocol):
+    """Takes frames in presentation order. The output appears, complete, when the `with` block ends well;
+    where the block ends in an exception nothing appears and what was there before stays."""
+
+    def write(self, frame: Frame) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_sink(
+    path: str | Path,
+    source: SourceInfo | None = None,
+    *,
+    audio: bool = True,
+    crf: float = 18,
+    preset: str = "veryfast",
+    overwrite: bool = False,
+) -> Sink:
+    """Opens a picture or video file by its suffix. Everything that can be refused is refused here, before any work.
+
+    Args:
+        path: what to write: `VIDEO_SUFFIXES` or `PICTURE_SUFFIXES`.
+        source: where the frames come from; its sound is copied, and it is never overwritten.
+        audio: copy the first audio stream of `source`, packet by packet (video only).
+        crf: constant rate factor of x264, 0 (lossless) to 51 (video only).
+        preset: speed preset of x264 (video only).
+        overwrite: replace an existing file.
+
+    Raises:
+        InputError: a suffix that cannot be written or does not fit the source, a target that exists, is the source
+            itself or cannot be created, sound that the container cannot hold, a bad `crf` or `preset`.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES):
+        raise InputError(
+            f"cannot write {path.name!r}: unknown suffix {path.suffix!r}; "
+            f"use {', '.join(VIDEO_SUFFIXES)} for video or {', '.join(PICTURE_SUFFIXES)} for a picture"
+        )
+    if source is not None and source.is_still != (suffix in PICTURE_SUFFIXES):
+        kind, suffixes = ("picture", PICTURE_SUFFIXES) if source.is_still else ("video", VIDEO_SUFFIXES)
+        raise InputError(f"the input is a {kind}, so {path.name!r} cannot hold it; use one of {', '.join(suffixes)}")
+    if suffix in PICTURE_SUFFIXES:
+        from videonst.sinks.image import ImageFileSink
+
+        return ImageFileSink(path, source, overwrite=overwrite)
+    from videonst.sinks.video import VideoFileSink
+
+    return VideoFileSink(path, source, audio=audio, crf=crf, preset=preset, overwrite=overwrite)
