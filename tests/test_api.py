@@ -1,0 +1,93 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import videonst
+from videonst.demo import CLIP, TOUR, glide
+from videonst.errors import InputError
+from videonst.styles import StyleMix
+
+
+@pytest.fixture(scope="module")
+def model(small_model: Path) -> "videonst.Stylizer":
+    return videonst.load(small_model, device="cpu")
+
+
+def test_import_is_light():
+    """`import videonst` brings in none of the heavy packages, and using the API never brings in torch."""
+    code = (
+        "import sys, videonst; heavy = {'cv2', 'av', 'onnxruntime', 'torch'} & set(sys.modules);"
+        "videonst.load, videonst.convert; print(sorted(heavy), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] False"
+
+
+def test_unknown_attribute():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        videonst.nothing  # noqa: B018
+
+
+def test_stylize_takes_text_or_mix(model: "videonst.Stylizer", portrait: np.ndarray):
+    image = portrait[:64, :80]
+    text = model.stylize(image, "a:0.7, b:0.3", strength=0.8)
+    mix = model.stylize(image, StyleMix((("a", 0.7), ("b", 0.3)), strength=0.8))
+    assert text.shape == image.shape
+    np.testing.assert_array_equal(text, mix)
+    assert np.abs(text.astype(int) - image).mean() > 5
+
+
+def test_stylize_refuses_other_arrays(model: "videonst.Stylizer"):
+    with pytest.raises(InputError, match="uint8"):
+        model.stylize(np.zeros((32, 32, 3), np.float32), "a")  # type: ignore[arg-type]
+
+
+def test_convert_paints_every_frame_as_stylize_does(model: "videonst.Stylizer", tmp_path: Path):
+    """The converted clip holds what `stylize` makes of each source frame, up to x264, at the same times."""
+    from videonst.sources import open_source
+
+    clip = tmp_path / "short.mkv"
+    with av.open(str(CLIP)) as source, av.open(str(clip), "w") as out:
+        stream = out.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 97, 65, "yuv444p"  # odd: written without subsampling
+        for index, frame in enumerate(source.decode(video=0)):
+            if index == 5:
+                break
+            small = frame.reformat(97, 65, "yuv444p")
+            out.mux(stream.encode(small))
+        out.mux(stream.encode(None))
+    done = videonst.convert(clip, tmp_path / "out.mp4", "a:1,c:1", model=model, crf=1)
+    assert done.frames_done == 5
+    with open_source(clip) as before, open_source(tmp_path / "out.mp4") as after:
+        pairs = list(zip(before, after, strict=True))
+    for source_frame, painted in pairs:
+        assert painted.time == source_frame.time
+        expected = model.stylize(source_frame.pixels, "a:1,c:1")
+        assert np.abs(painted.pixels.astype(int) - expected).mean() < 2
+
+
+def test_convert_picture(model: "videonst.Stylizer", portrait: np.ndarray, tmp_path: Path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "in.png"), cv2.cvtColor(portrait[:50, :61], cv2.COLOR_RGB2BGR))
+    videonst.convert(tmp_path / "in.png", tmp_path / "out.png", "b", model=model)
+    result = cv2.cvtColor(cv2.imread(str(tmp_path / "out.png")), cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(result, model.stylize(portrait[:50, :61], "b"))
+
+
+def test_unknown_style_leaves_no_file(model: "videonst.Stylizer", tmp_path: Path):
+    with pytest.raises(InputError, match="unknown style 'zz'"):
+        videonst.convert(CLIP, tmp_path / "out.mp4", "zz", model=model)
+    assert not list(tmp_path.iterdir())
+
+
+def test_glide_cross_fades_neighbours():
+    assert glide(TOUR, 0).shares == ((TOUR[0], 1.0),)
+    assert glide(TOUR, 1).shares == ((TOUR[-1], 1.0),)
+    assert dict(glide(TOUR, 0.1).shares) == pytest.approx({TOUR[0]: 0.5, TOUR[1]: 0.5})
+    assert glide(TOUR, -1) == glide(TOUR, 0)
+    assert glide(TOUR, 2) == glide(TOUR, 1)

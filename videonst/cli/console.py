@@ -1,0 +1,70 @@
+"""What the verbs share: options, progress bar, JSON. Progress and messages go to stderr, results to stdout."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from videonst.pipeline import PipelineProgress
+
+Style = Annotated[
+    str, typer.Option("--style", "-s", help="Mixture of styles: NAME or NAME:SHARE,NAME:SHARE; see `videonst styles`.")
+]
+Strength = Annotated[float, typer.Option(help="0 = untouched, 1 = as trained, up to 2.")]
+KeepColour = Annotated[bool, typer.Option("--keep-colour", help="Keep the colours of the input.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="fast, tiny, full, or the path of an .onnx file.")]
+Device = Annotated[str, typer.Option(help="auto, cuda, tensorrt, coreml or cpu; only auto chooses.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def complain(message: str) -> None:
+    """One line about a failure."""
+    typer.echo(f"videonst: {message}", err=True)
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def frame_progress(label: str) -> Iterator[Callable[["PipelineProgress"], None]]:
+    """A bar with frames per second and time left on stderr; silent where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[left]}"),
+        TimeElapsedColumn(),
+    )
+    bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+    with bar:
+        task = bar.add_task(label, total=None, rate="", left="")
+
+        def update(progress: "PipelineProgress") -> None:
+            bar.update(
+                task,
+                completed=progress.frames_done,
+                total=progress.frames_total,
+                rate=f"{progress.frames_per_second:.1f} fps",
+                left=time_left(progress.seconds_left),
+            )
+
+        yield update
+
+
+def time_left(seconds: float | None) -> str:
+    """`3:07 left`, or nothing where it is not known."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} left" if hours else f"{minutes}:{rest:02} left"

@@ -1,0 +1,40 @@
+"""`videonst convert`: one file in, one file out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from videonst.cli.console import Device, KeepColour, Model, Overwrite, Strength, Style, frame_progress
+
+
+def command(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Video or picture.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help=".mp4 .mov .mkv, or .png .jpg .webp for a picture.")],
+    style: Style,
+    strength: Strength = 1.0,
+    keep_colour: KeepColour = False,
+    model: Model = "fast",
+    device: Device = "auto",
+    crf: Annotated[float, typer.Option(help="x264 quality: 0 lossless, 18 visually lossless, 51 worst.")] = 18,
+    preset: Annotated[str, typer.Option(help="x264 preset: ultrafast … veryslow.")] = "veryfast",
+    overwrite: Overwrite = False,
+) -> None:
+    """Repaint a video or picture file; timing and sound stay."""
+    from videonst.api import convert
+
+    with frame_progress(source.name) as progress:
+        done = convert(
+            source,
+            target,
+            style,
+            strength=strength,
+            keep_colour=keep_colour,
+            model=model,
+            device=device,
+            crf=crf,
+            preset=preset,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    typer.echo(f"{target}: {done.frames_done} frames, {done.frames_per_second:.1f} fps", err=True)
