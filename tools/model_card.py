@@ -1,0 +1,99 @@
+"""Writes models/TIER.md from the model file's own metadata and the quality rows of tools/evaluate.py.
+
+python tools/evaluate.py models/fast.onnx --json docs/benchmarks/quality-fast.json
+python tools/model_card.py fast
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from videonst.engines.metadata import read_metadata
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Score of the better of two published networks on the first 8 photographs (data/README.md), and the factor to beat.
+PUBLISHED = {"great_wave": 1.36, "the_scream": 0.99, "udnie": 1.05, "shipwreck": 0.88, "starry_night": 1.13}
+FACTOR = {"full": 0.85, "fast": 0.95, "tiny": 1.1}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tier", choices=FACTOR)
+    tier = parser.parse_args().tier
+    path = ROOT / "models" / f"{tier}.md"
+    path.write_text(card(tier), encoding="utf-8")
+    print(path)
+
+
+def card(tier: str) -> str:
+    metadata = read_metadata(ROOT / "models" / f"{tier}.onnx")
+    quality = {
+        n: json.loads((ROOT / "docs" / "benchmarks" / f"quality-{tier}{n}.json").read_text())["styles"]
+        for n in ("", "-8")
+    }
+    recipe = metadata.training.recipe
+    sizes = {p: (ROOT / "models" / f"{tier}{p}.onnx").stat().st_size / 1e6 for p in ("", ".fp16")}
+    half = read_metadata(ROOT / "models" / f"{tier}.fp16.onnx")
+    lines = [
+        f"# {tier}",
+        "",
+        f"Multi-style network with conditional instance normalisation, tier `{tier}`: {len(metadata.styles)} styles",
+        "and the photograph in one file. Files: "
+        f"`{tier}.onnx` (fp32, {sizes['']:.1f} MB, CPU), `{tier}.fp16.onnx` ({sizes['.fp16']:.1f} MB, GPU).",
+        "",
+        "## Training",
+        "",
+        f"- {metadata.training.steps:,} of the recipe's {recipe['steps']:,} steps of batch {recipe['batch']}, "
+        f"on 2 CPU cores; recipe: `models/recipes/{tier}.toml`, commit {metadata.training.commit}.",
+        f"- Photographs: {metadata.training.data} (research and non-commercial terms; mixed Creative Commons).",
+        "- Paintings: public domain, listed below. Losses: VGG-19 (Visual Geometry Group, CC BY 4.0).",
+        *(f"- {line}" for line in NOTES.get(tier, ())),
+        "",
+        "## Difference to torch, in levels of 8 bit (measured at export)",
+        "",
+        "| file | size | maximum | mean | 99.9 % |",
+        "| --- | --- | --- | --- | --- |",
+        *(
+            f"| {name} | {p.width}x{p.height} | {p.maximum} | {p.mean:.4f} | {p.p99_9:g} |"
+            for name, m in ((f"{tier}.onnx", metadata), (f"{tier}.fp16.onnx", half))
+            for p in m.parity
+        ),
+        "",
+        "## Quality on the 32 held-out photographs",
+        "",
+        "content: what of the photograph is lost; style: what of the painting is missing; score = content + 2 x style;",
+        "sharp: gradients over the photograph's. Lower is better but for sharp, where a falling value means blur.",
+        "Definitions: `quality.py` of the data folder. Made by",
+        f"`python tools/evaluate.py models/{tier}.onnx --json docs/benchmarks/quality-{tier}.json`.",
+        "",
+        "| style | artist, year | score | content | style | sharp |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for style in metadata.styles:
+        row = quality[""][style.name]
+        lines.append(
+            f"| {style.name} | {style.artist}, {style.title}, {style.year} | {row['score']:.3f} | {row['content']:.3f} "
+            f"| {row['style']:.3f} | {row['sharp']:.2f} |"
+        )
+    lines += [
+        "",
+        "Against published networks, on the first 8 photographs, as their reference values are (`--limit 8`). Target: "
+        f"at most {FACTOR[tier]:g} x the better published score.",
+        "",
+        "| style | score | published | ratio | target met |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, published in PUBLISHED.items():
+        score = quality["-8"][name]["score"]
+        met = "yes" if score <= FACTOR[tier] * published else "no"
+        lines.append(f"| {name} | {score:.3f} | {published:.2f} | {score / published:.2f} | {met} |")
+    return "\n".join(lines) + "\n"
+
+
+NOTES: dict[str, tuple[str, ...]] = {}
+"""What a reader of the card should know of a run beyond its recipe."""
+
+
+if __name__ == "__main__":
+    main()
