@@ -11,10 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BORDER_PIXELS = 16
-"""Pixels at each edge that do not count in the style statistics: the zero padding of VGG is visible there, and a
-network would paint a frame to please it."""
-
 MEAN_WEIGHT = 0.5
 """Share of the channel-mean term beside the Gram term."""
 
@@ -28,18 +24,14 @@ class Statistics:
 
 
 def style_statistics(features: Mapping[str, Tensor]) -> dict[str, Statistics]:
-    """Gram matrix and channel means of each layer, without the border.
+    """Gram matrix and channel means of each layer's features, {layer: (B, C, H, W)}, over the whole picture.
 
-    Args:
-        features: {layer: (B, C, H, W)}, layers named `reluS_N` where S says the stride 2 ** (S - 1).
+    (Leaving out a border, so that the zero padding of VGG is not seen, left a border without style: a visible frame.)
     """
-    return {name: _statistics(x, BORDER_PIXELS >> (int(name[4]) - 1)) for name, x in features.items()}
+    return {name: _statistics(x) for name, x in features.items()}
 
 
-def _statistics(x: Tensor, border: int) -> Statistics:
-    border = min(border, (min(x.shape[2:]) - 1) // 4)
-    if border:
-        x = x[:, :, border:-border, border:-border]
+def _statistics(x: Tensor) -> Statistics:
     rows = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H W, C): a view or one copy in channels-last memory
     positions = rows.shape[1]
     # Products in the features' own precision accumulate in fp32 on CPU and GPU; scaled first against overflow.
