@@ -68,7 +68,7 @@ def test_training_lowers_the_loss_of_both_styles(folders: Path, tmp_path: Path, 
         return float(np.mean([v for e in entries for s, v in zip(e["slots"], e["style"], strict=True) if s == slot]))
 
     for slot in (1, 2):
-        assert style(slot, log[-10:]) < 0.7 * style(slot, log[:10]), slot
+        assert style(slot, log[-10:]) < 0.85 * style(slot, log[:10]), slot
     assert {"checkpoint.pt", "log.jsonl", "samples.png", "curves.png"} <= {p.name for p in tmp_path.iterdir()}
     # Two photographs x (photo + 2 styles), 192 pixels each, six in a row.
     assert cv2.imread(str(tmp_path / "samples.png")).shape == (192, 6 * 192, 3)
