@@ -21,8 +21,9 @@ def command(
     overwrite: Overwrite = False,
 ) -> None:
     """Repaint a video or picture file; timing and sound stay."""
-    from videonst.api import convert
+    from videonst.api import convert, load
 
+    stylizer = load(model, device=device)
     with frame_progress(source.name) as progress:
         done = convert(
             source,
@@ -30,11 +31,12 @@ def command(
             style,
             strength=strength,
             keep_colour=keep_colour,
-            model=model,
-            device=device,
+            model=stylizer,
             crf=crf,
             preset=preset,
             overwrite=overwrite,
             progress=progress,
         )
-    typer.echo(f"{target}: {done.frames_done} frames, {done.frames_per_second:.1f} fps", err=True)
+    used = stylizer.description
+    rate = f"{done.frames_done} frames, {done.frames_per_second:.1f} fps"
+    typer.echo(f"{target}: {rate}, {used.name} ({used.precision}) on {used.device}", err=True)
