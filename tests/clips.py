@@ -42,6 +42,8 @@ def make_clip(
     b_frames: int = 2,
     audio: Sequence[str] = (),
     picture: np.ndarray | None = None,
+    display_matrix: Sequence[int] | None = None,
+    aspect_ratio: Fraction = Fraction(0),
 ) -> Path:
     """Writes a clip. The YUV planes are computed here from the definition of the matrix, not by swscale."""
     width, height = size
@@ -50,7 +52,9 @@ def make_clip(
         options = {"crf": "4", "bf": str(b_frames), "preset": "veryfast"} if codec == "libx264" else {}
         video = output.add_stream(codec, rate=25, options=options)
         video.width, video.height, video.pix_fmt = width, height, pixel_format
+        video.set_display_matrix(display_matrix)
         context = video.codec_context
+        context.sample_aspect_ratio = aspect_ratio
         context.time_base = time_base
         context.flags |= Flags.frame_duration  # or the encoder makes durations up
         context.colorspace = matrix
@@ -96,6 +100,19 @@ def colour_tags(path: Path) -> tuple[int, int]:
     with av.open(str(path)) as container:
         context = container.streams.video[0].codec_context
         return context.colorspace, context.color_range
+
+
+def display_matrix(a: int, b: int, c: int, d: int) -> list[int]:
+    """ISO/IEC 14496-12: a stored (x, y) is shown at (ax + cy, bx + dy)."""
+    return [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+
+
+def geometry(path: Path) -> tuple[int, int, Fraction, bool]:
+    """(width, height, sample aspect ratio, whether to be turned) of the first frame."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frame = next(container.decode(stream))
+        return frame.width, frame.height, stream.sample_aspect_ratio, frame.side_data.get("DISPLAYMATRIX") is not None
 
 
 def yuv_planes(path: Path) -> list[np.ndarray]:

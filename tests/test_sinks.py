@@ -15,6 +15,8 @@ from clips import (
     VFR,
     audio_packets,
     colour_tags,
+    display_matrix,
+    geometry,
     make_clip,
     smooth_picture,
     subsample,
@@ -209,6 +211,17 @@ def test_odd_sizes_are_not_cropped(tmp_path, size, pixel_format):
         assert (stream.width, stream.height, stream.pix_fmt) == (*size, pixel_format)
     with open_source(path) as source:
         assert np.abs(next(iter(source)).pixels.astype(int) - picture).mean() < 2
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [((1, 0, 0, 1), (64, 48, Fraction(9, 8), False)), ((0, 1, -1, 0), (48, 64, Fraction(8, 9), False))],
+    ids=["upright", "clockwise"],
+)
+def test_rotation_is_cleared_and_sample_aspect_ratio_kept(tmp_path, suffix, matrix, expected):
+    path = make_clip(tmp_path / "clip.mp4", display_matrix=display_matrix(*matrix), aspect_ratio=Fraction(9, 8))
+    assert geometry(copy(path, tmp_path / f"copy.{suffix}")) == expected
 
 
 def test_encoder_settings(tmp_path):

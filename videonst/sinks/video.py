@@ -60,6 +60,7 @@ class VideoFileSink:
         self._options = {"crf": f"{crf:g}", "preset": preset}
         self._muxer = MUXERS[path.suffix.lower()]
         self._rate = source.average_rate if source else None
+        self._aspect_ratio = source.sample_aspect_ratio if source else Fraction(1)
         source_path = source.path if source else None
         self._part = PartFile(path, source_path, overwrite=overwrite)
         self._audio: AudioCopy | None = None
@@ -119,6 +120,7 @@ class VideoFileSink:
         self._stream.pix_fmt = self._pixel_format
         encoder = self._stream.codec_context
         encoder.time_base = frame.time_base
+        encoder.sample_aspect_ratio = self._aspect_ratio
         encoder.flags |= Flags.frame_duration  # without it PyAV's durations do not reach the muxer
         encoder.thread_type = "FRAME"  # PyAV's own choice, slices, costs quality
         self._colour = written_tags(frame.colour, frame.height)

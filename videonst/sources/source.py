@@ -19,11 +19,12 @@ class SourceInfo:
 
     Attributes:
         path: the file, None where there is none.
-        width: pixels.
-        height: pixels.
+        width: pixels of the upright picture.
+        height: pixels of the upright picture.
         frame_count: as the container states it, None where it does not; the frames themselves decide.
         duration: seconds, None where unknown.
         average_rate: frames per second, None where unknown.
+        sample_aspect_ratio: width of a pixel over its height as shown, 1 where the source does not say.
         is_still: a single picture.
     """
 
@@ -33,6 +34,7 @@ class SourceInfo:
     frame_count: int | None = None
     duration: float | None = None
     average_rate: Fraction | None = None
+    sample_aspect_ratio: Fraction = Fraction(1)
     is_still: bool = False
 
 

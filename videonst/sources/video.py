@@ -15,7 +15,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from videonst.av_frame import FrameConverter
+from videonst.av_frame import FrameConverter, Orientation
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
 from videonst.sources.source import SourceInfo
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class VideoFileSource:
-    """A video file: the frames of its largest video stream, at the times at which the file shows them.
+    """A video file: the frames of its largest video stream, upright, at the times at which the file shows them.
 
     The duration of a frame runs to the next one, that of the last to the end of the stream; the decoder's durations
     count in decoding order. Of a damaged file what decodes is delivered, and a warning counts the rest.
@@ -44,10 +44,11 @@ class VideoFileSource:
             self._converter = FrameConverter()
             self._lost = 0
             decoded = self._decoded()
+            self._orientation = Orientation()
             first = next(decoded, None)
             if first is None:
                 raise InputError(f"{path} holds no video frame that can be decoded; check that the file is complete")
-            self.info = _info(path, self._container, self._stream, first)
+            self.info = _info(path, self._container, self._stream, first, self._orientation)
             self._frames = self._timed(chain((first,), decoded))
         except BaseException:
             self._container.close()
@@ -81,8 +82,10 @@ class VideoFileSource:
         last_pts: int | None = None
         next_pts = 0
         for picture in self._pictures():
-            if last_pts is None and picture.rotation:
-                _log.warning("%s: a rotation of %d° in the file is not applied", self._path, picture.rotation)
+            if last_pts is None:
+                self._orientation = Orientation.of(picture)
+                if self._orientation.oblique:
+                    _log.warning("%s is to be shown tilted; only quarter turns are applied", self._path)
             pts = next_pts if picture.pts is None else picture.pts
             if last_pts is not None and pts <= last_pts:  # two pictures cannot share one moment
                 self._lost += 1
@@ -158,12 +161,15 @@ _TEXT_FORMAT = "tty"
 """FFmpeg shows any .txt file as a terminal session."""
 
 
-def _info(path: Path, container: InputContainer, stream: VideoStream, first: Frame) -> SourceInfo:
+def _info(
+    path: Path, container: InputContainer, stream: VideoStream, first: Frame, orientation: Orientation
+) -> SourceInfo:
     duration: float | None = None
     if stream.duration and stream.time_base:
         duration = float(stream.duration * stream.time_base)
     elif container.duration:
         duration = container.duration / av.time_base
+    aspect_ratio = _fraction(stream.sample_aspect_ratio) or Fraction(1)
     return SourceInfo(
         path,
         first.width,
@@ -171,6 +177,7 @@ def _info(path: Path, container: InputContainer, stream: VideoStream, first: Fra
         frame_count=stream.frames or None,
         duration=duration,
         average_rate=_fraction(stream.average_rate),
+        sample_aspect_ratio=1 / aspect_ratio if orientation.swapped else aspect_ratio,
     )
 
 
