@@ -10,6 +10,9 @@ import cv2
 import numpy as np
 from av.codec.context import Flags
 
+from videonst.sinks import open_sink
+from videonst.sources import open_source
+
 UNSPECIFIED = 2
 VFR = (0, 40, 80, 90, 200, 201, 300, 340, 420, 460, 700, 710, 720, 800)
 """Irregular presentation times, in 1/1000 s."""
@@ -73,6 +76,16 @@ def make_clip(
     return path
 
 
+def copy(path: Path, target: Path, *, limit: int | None = None, shrink: int = 1, **options) -> Path:
+    """Through the sources and sinks with untouched pixels (every `shrink`-th one)."""
+    with open_source(path) as source, open_sink(target, source.info, **options) as sink:
+        for index, frame in enumerate(source):
+            if index == limit:
+                break
+            sink.write(frame.with_pixels(np.ascontiguousarray(frame.pixels[::shrink, ::shrink])))
+    return target
+
+
 def video_timing(path: Path) -> list[Timing]:
     """When each frame is shown: from the packets' presentation times alone; the last lasts to the track's end."""
     with av.open(str(path)) as container:
@@ -93,6 +106,16 @@ def audio_packets(path: Path) -> list[tuple[Fraction, Fraction, bytes]]:
             for p in container.demux(stream)
             if p.size
         ]
+
+
+def stream_packets(path: Path) -> list[list[tuple[Fraction, Fraction, bytes]]]:
+    """(time, duration, bytes) of each packet of each audio and subtitle stream."""
+    with av.open(str(path)) as container:
+        packets = {stream.index: [] for stream in container.streams if stream.type in ("audio", "subtitle")}
+        for p in container.demux([container.streams[index] for index in packets]):
+            if p.size:
+                packets[p.stream_index].append((p.pts * p.time_base, p.duration * p.time_base, bytes(p)))
+    return list(packets.values())
 
 
 def colour_tags(path: Path) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """What most programs need: load a model, repaint a picture, convert a file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from videonst.engines import Engine, EngineDescription
@@ -76,12 +76,14 @@ def convert(
     keep_colour: bool = False,
     model: str | Path | Stylizer = DEFAULT_MODEL,
     device: str = "auto",
+    drop: Collection[str] = (),
     crf: float = 18,
     preset: str = "veryfast",
     overwrite: bool = False,
     progress: Callable[[PipelineProgress], None] | None = None,
 ) -> PipelineProgress:
-    """Repaints a video or picture file into another; timing and sound stay. The target appears complete or not at all.
+    """Repaints a video or picture file into another; timing, sound, subtitles, chapters and metadata stay. The target
+    appears complete or not at all.
 
     Args:
         source: video or picture file.
@@ -89,6 +91,7 @@ def convert(
         style: a mixture such as "starry_night:0.7, great_wave:0.3".
         strength, keep_colour: as in `Stylizer.stylize`.
         model, device: as in `load`; `model` may be loaded already.
+        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included).
         crf, preset: of x264: 18 is visually lossless.
         overwrite: replace an existing target.
         progress: called after every frame, in the calling thread.
@@ -105,7 +108,7 @@ def convert(
     mix.weights(stylizer.styles)  # an unknown style is refused before any file is touched
     with (
         open_source(source) as frames,
-        open_sink(target, frames.info, crf=crf, preset=preset, overwrite=overwrite) as sink,
+        open_sink(target, frames.info, drop=drop, crf=crf, preset=preset, overwrite=overwrite) as sink,
     ):
         return run(frames, lambda frame: stylizer.engine.stylize(frame, mix), sink, progress=progress)
 

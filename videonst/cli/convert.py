@@ -16,11 +16,15 @@ def command(
     keep_colour: KeepColour = False,
     model: Model = "fast",
     device: Device = "auto",
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Leave out audio, subtitles, data or attachments; repeatable."),
+    ] = None,
     crf: Annotated[float, typer.Option(help="x264 quality: 0 lossless, 18 visually lossless, 51 worst.")] = 18,
     preset: Annotated[str, typer.Option(help="x264 preset: ultrafast … veryslow.")] = "veryfast",
     overwrite: Overwrite = False,
 ) -> None:
-    """Repaint a video or picture file; timing and sound stay."""
+    """Repaint a video or picture file; timing, sound, subtitles and metadata stay."""
     from videonst.api import convert
 
     with frame_progress(source.name) as progress:
@@ -32,6 +36,7 @@ def command(
             keep_colour=keep_colour,
             model=model,
             device=device,
+            drop=drop or (),
             crf=crf,
             preset=preset,
             overwrite=overwrite,

@@ -38,7 +38,7 @@ class VideoFileSource:
         self._path = path
         self._container = _open(path)
         try:
-            self._stream = _video_stream(self._container, path)
+            self._stream = shown_stream(self._container, path)
             self._stream.thread_type = "AUTO"
             self._time_base = _fraction(self._stream.time_base) or Fraction(1, 1000)
             self._converter = FrameConverter()
@@ -132,6 +132,21 @@ class VideoFileSource:
         return frame
 
 
+def shown_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The largest video stream, as ffmpeg chooses; cover art is none.
+
+    Raises:
+        InputError: there is none in `path`, which `container` has open.
+    """
+    if container.format.name == _TEXT_FORMAT:
+        raise InputError(f"{path} is a text file; expected a video or picture file")
+    streams = [s for s in container.streams.video if not Disposition(s.disposition) & Disposition.attached_pic]
+    if not streams:
+        what = "only sound" if container.streams.audio else "no video"
+        raise InputError(f"{path} holds {what}; expected a file with a video stream")
+    return max(streams, key=lambda stream: stream.width * stream.height)
+
+
 def _open(path: Path) -> InputContainer:
     try:
         return av.open(f"file:{path}")  # "file:" keeps a colon in the name from being read as a protocol
@@ -139,19 +154,6 @@ def _open(path: Path) -> InputContainer:
         raise InputError(f"{path} is not a video file; expected MP4, MOV, MKV or another that FFmpeg reads") from error
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"cannot open {path}: {error.strerror}") from error
-
-
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The largest video stream, as ffmpeg chooses; cover art is none."""
-    streams = [
-        stream for stream in container.streams.video if not Disposition(stream.disposition) & Disposition.attached_pic
-    ]
-    if container.format.name == _TEXT_FORMAT:
-        raise InputError(f"{path} is a text file; expected a video or picture file")
-    if not streams:
-        what = "only sound" if container.streams.audio else "no video"
-        raise InputError(f"{path} holds {what}; expected a file with a video stream")
-    return max(streams, key=lambda stream: stream.width * stream.height)
 
 
 _DEFAULT_RATE = Fraction(25)
