@@ -12,6 +12,7 @@ from av.codec.context import Flags
 
 from videonst.sinks import open_sink
 from videonst.sources import open_source
+from videonst.trim import WHOLE, Trim
 
 UNSPECIFIED = 2
 VFR = (0, 40, 80, 90, 200, 201, 300, 340, 420, 460, 700, 710, 720, 800)
@@ -47,12 +48,17 @@ def make_clip(
     picture: np.ndarray | None = None,
     display_matrix: Sequence[int] | None = None,
     aspect_ratio: Fraction = Fraction(0),
+    keyframe_interval: int = 250,
 ) -> Path:
     """Writes a clip. The YUV planes are computed here from the definition of the matrix, not by swscale."""
     width, height = size
     exact_start = {"movie_timescale": str(time_base.denominator)} if path.suffix in (".mp4", ".mov") else {}
     with av.open(str(path), "w", options=exact_start) as output:
-        options = {"crf": "4", "bf": str(b_frames), "preset": "veryfast"} if codec == "libx264" else {}
+        options = (
+            {"crf": "4", "bf": str(b_frames), "preset": "veryfast", "g": str(keyframe_interval)}
+            if codec == "libx264"
+            else {}
+        )
         video = output.add_stream(codec, rate=25, options=options)
         video.width, video.height, video.pix_fmt = width, height, pixel_format
         video.set_display_matrix(display_matrix)
@@ -76,9 +82,9 @@ def make_clip(
     return path
 
 
-def copy(path: Path, target: Path, *, limit: int | None = None, shrink: int = 1, **options) -> Path:
+def copy(path: Path, target: Path, *, limit: int | None = None, shrink: int = 1, trim: Trim = WHOLE, **options) -> Path:
     """Through the sources and sinks with untouched pixels (every `shrink`-th one)."""
-    with open_source(path) as source, open_sink(target, source.info, **options) as sink:
+    with open_source(path, trim) as source, open_sink(target, source.info, **options) as sink:
         for index, frame in enumerate(source):
             if index == limit:
                 break

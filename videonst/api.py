@@ -10,6 +10,7 @@ from videonst.pipeline import PipelineProgress, run
 from videonst.sinks import open_sink
 from videonst.sources import open_source
 from videonst.styles import StyleMix
+from videonst.trim import Time, Trim
 
 DEFAULT_MODEL = "fast"
 
@@ -76,6 +77,9 @@ def convert(
     keep_colour: bool = False,
     model: str | Path | Stylizer = DEFAULT_MODEL,
     device: str = "auto",
+    start: Time | None = None,
+    end: Time | None = None,
+    duration: Time | None = None,
     drop: Collection[str] = (),
     crf: float = 18,
     preset: str = "veryfast",
@@ -91,6 +95,8 @@ def convert(
         style: a mixture such as "starry_night:0.7, great_wave:0.3".
         strength, keep_colour: as in `Stylizer.stylize`.
         model, device: as in `load`; `model` may be loaded already.
+        start, end, duration: the part of a video to convert, as seconds or text, [HH:]MM:SS with decimals, counted
+            from where the clip starts. The output begins, at time 0, with the first frame at or after `start`.
         drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included).
         crf, preset: of x264: 18 is visually lossless.
         overwrite: replace an existing target.
@@ -105,9 +111,10 @@ def convert(
     """
     mix = _mix(style, strength, keep_colour)
     stylizer = model if isinstance(model, Stylizer) else load(model, device=device)
+    trim = Trim.parse(start, end, duration)
     mix.weights(stylizer.styles)  # an unknown style is refused before any file is touched
     with (
-        open_source(source) as frames,
+        open_source(source, trim) as frames,
         open_sink(target, frames.info, drop=drop, crf=crf, preset=preset, overwrite=overwrite) as sink,
     ):
         return run(frames, lambda frame: stylizer.engine.stylize(frame, mix), sink, progress=progress)

@@ -1,5 +1,6 @@
 """What a file holds besides its pictures, copied into the output without decoding it."""
 
+import contextlib
 import io
 import logging
 import math
@@ -7,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 from av.audio.stream import AudioStream
@@ -17,6 +19,10 @@ from av.video.stream import VideoStream
 
 from videonst.errors import InputError
 from videonst.sources.video import shown_stream
+from videonst.trim import Trim
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
 
 _log = logging.getLogger(__name__)
 
@@ -27,14 +33,18 @@ KINDS = ("audio", "subtitles", "data", "attachments")
 class StreamCopy:
     """Copies streams packet by packet, in step with the video, and chapters and metadata. Made by `open_streams`.
 
+    Of a part, the packets that sound or show in it are copied, texts and chapters cut at its ends. Sound cannot be cut
+    within a packet, so it begins up to one packet before time 0, and ends up to one packet late.
+
     Attributes:
         sample_rates: samples per second of each audio stream.
     """
 
-    def __init__(self, container: InputContainer, shown: VideoStream, streams: list[Stream]) -> None:
+    def __init__(self, container: InputContainer, shown: VideoStream, streams: list[Stream], part: Trim) -> None:
         self._container = container
         self._shown = shown
         self._streams = streams
+        self._start, self._end = part.start, part.end
         self.sample_rates = [s.codec_context.sample_rate for s in streams if isinstance(s, AudioStream)]
         for stream in container.streams:
             if stream not in streams:
@@ -44,16 +54,19 @@ class StreamCopy:
         """Adds everything to the output, in which `video` is there already; before the first packet is written."""
         tags = _kept(self._shown.metadata)
         video.metadata.update({key: value for key, value in tags.items() if key.lower() in _REPAINTED_TAGS})
+        if self._start:
+            video.metadata.pop("timecode", None)  # true of the first frame only
         video.disposition = self._shown.disposition
         output.metadata.update(_kept(self._container.metadata))
-        output.set_chapters(self._container.chapters())
+        output.set_chapters(self._chapters())
         self._output = output
         packed = [s for s in self._streams if _is_cover(s) and output.format.name == "matroska"]
         self._streams = [stream for stream in self._streams if stream not in packed]
         for stream, picture in zip(packed, _cover_art(self._container, packed), strict=True):
             output.add_attachment(*_file_name_and_type(stream), picture)
         self._copies = {stream.index: _add(output, stream) for stream in self._streams}
-        self._packets = self._demux()
+        self._seek()
+        self._packets = (packet for packet in self._demux() if self._move(packet))
         self._pending = next(self._packets, None)
 
     def copy_until(self, time: Fraction | None) -> None:
@@ -71,6 +84,8 @@ class StreamCopy:
             return
         try:
             for packet in self._container.demux(self._streams):
+                if self._end is not None and packet.dts is not None and _time(packet) > self._end + _INTERLEAVING:
+                    return
                 if packet.size:  # an empty packet marks the end, and only that
                     yield packet
         except av.error.InvalidDataError:
@@ -78,8 +93,53 @@ class StreamCopy:
                 "%s is damaged: its sound and other streams end early", self._container.name.removeprefix("file:")
             )
 
+    def _seek(self) -> None:
+        seek_to = math.floor(((self._start or 0) - _INTERLEAVING) * av.time_base)
+        if seek_to > (self._container.start_time or 0):
+            with contextlib.suppress(av.FFmpegError):  # then everything is read from the beginning
+                self._container.seek(seek_to)
 
-def open_streams(path: Path, target: Path, muxers: Mapping[str, str], drop: Collection[str]) -> StreamCopy:
+    def _move(self, packet: "Packet[Stream]") -> bool:
+        """To its time in the part; False where it lies outside. A packet that ends where the part starts is kept: what
+        sounds first may need it to be decoded."""
+        if packet.pts is None:  # cover art
+            return True
+        is_text = packet.stream.type == "subtitle"
+        unit = Fraction(packet.time_base)
+        first, last = packet.pts, packet.pts + (packet.duration or 0)
+        if self._end is not None:
+            end = math.ceil(self._end / unit)
+            if first >= end:
+                return False
+            last = min(last, end) if is_text else last
+        if self._start is not None:
+            start = math.floor(self._start / unit)
+            if first < start and (last <= start if is_text else last < start):
+                return False
+            first = max(first, start) - start if is_text else first - start
+            last -= start
+        if packet.dts is not None:
+            packet.dts += first - packet.pts
+        packet.pts, packet.duration = first, last - first
+        return True
+
+    def _chapters(self) -> list["Chapter"]:
+        moved: list[Chapter] = []
+        first = self._start or Fraction(0)
+        for chapter in self._container.chapters():
+            unit = Fraction(chapter["time_base"] or 1)
+            start, end = max(chapter["start"] * unit, first), chapter["end"] * unit
+            end = end if self._end is None else min(end, self._end)
+            if start < end:
+                moved.append({**chapter, "start": round((start - first) / unit), "end": round((end - first) / unit)})
+        return moved
+
+
+_INTERLEAVING = Fraction(10)
+"""Seconds by which packets of one moment lie apart in a file at most: FFmpeg's `max_interleave_delta`."""
+
+
+def open_streams(path: Path, target: Path, muxers: Mapping[str, str], drop: Collection[str], part: Trim) -> StreamCopy:
     """All streams of `path` but its pictures. Data streams that the target's container cannot hold are left out with a
     warning, as are further video streams.
 
@@ -90,6 +150,7 @@ def open_streams(path: Path, target: Path, muxers: Mapping[str, str], drop: Coll
         target: the output file.
         muxers: by suffix: the target's, and the alternatives to name.
         drop: of `KINDS`, what to leave out.
+        part: of the file, on its own clock; its start becomes time 0.
 
     Raises:
         InputError: the target's container cannot hold a stream that is not left out, or `drop` names no kind.
@@ -103,7 +164,7 @@ def open_streams(path: Path, target: Path, muxers: Mapping[str, str], drop: Coll
         raise InputError(f"cannot read the streams of {path}: {error.strerror}; check the file") from error
     try:
         shown = shown_stream(container, path)
-        return StreamCopy(container, shown, _chosen(container, shown, path, target, muxers, drop))
+        return StreamCopy(container, shown, _chosen(container, shown, path, target, muxers, drop), part)
     except BaseException:
         container.close()
         raise

@@ -69,8 +69,8 @@ class VideoFileSink:
         self._converter = FrameConverter()
         self._last_time: Fraction | None = None
         try:
-            if source_path:
-                self._others = open_streams(source_path, path, MUXERS, drop)
+            if source and source_path:
+                self._others = open_streams(source_path, path, MUXERS, drop, source.part)
         except BaseException:
             self._part.discard()
             raise

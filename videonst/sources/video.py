@@ -1,6 +1,7 @@
 """A video file as a source of frames."""
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -19,6 +20,7 @@ from videonst.av_frame import FrameConverter, Orientation
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
 from videonst.sources.source import SourceInfo
+from videonst.trim import WHOLE, Trim
 
 _log = logging.getLogger(__name__)
 
@@ -29,30 +31,47 @@ class VideoFileSource:
     The duration of a frame runs to the next one, that of the last to the end of the stream; the decoder's durations
     count in decoding order. Of a damaged file what decodes is delivered, and a warning counts the rest.
 
+    Of a part, the first frame is the first one shown at or after its start, and it is delivered as time 0.
+
     Raises:
-        InputError: not a video, no picture in it, or none that decodes.
+        InputError: not a video, no picture in it, none that decodes, or none in the part to take.
         VideoNSTError: while iterating: the file could not be read on.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, trim: Trim = WHOLE) -> None:
         self._path = path
-        self._container = _open(path)
+        self._open()
         try:
-            self._stream = shown_stream(self._container, path)
-            self._stream.thread_type = "AUTO"
             self._time_base = _fraction(self._stream.time_base) or Fraction(1, 1000)
             self._converter = FrameConverter()
-            self._lost = 0
-            decoded = self._decoded()
             self._orientation = Orientation()
+            self._lost = 0
+            self._last_pts: int | None = None
+            self._next_pts: int | None = None
+            self._origin = _origin(self._container)
+            self._start, self._end = (
+                None if time is None else math.ceil((self._origin + time) / self._time_base)
+                for time in (trim.start, trim.end)
+            )
+            decoded = self._decoded()
             first = next(decoded, None)
             if first is None:
-                raise InputError(f"{path} holds no video frame that can be decoded; check that the file is complete")
-            self.info = _info(path, self._container, self._stream, first, self._orientation)
+                raise InputError(self._nothing_to_show(trim))
+            self._offset = first.pts if self._start is not None else 0
+            self.info = self._info(first, trim)
             self._frames = self._timed(chain((first,), decoded))
         except BaseException:
             self._container.close()
             raise
+
+    def _open(self) -> None:
+        self._container = _open(self._path)
+        try:
+            self._stream = shown_stream(self._container, self._path)
+        except BaseException:
+            self._container.close()
+            raise
+        self._stream.thread_type = "AUTO"
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
@@ -72,26 +91,58 @@ class VideoFileSource:
         for frame in frames:
             if pending is not None:
                 delivered += 1
-                yield replace(pending, duration=frame.pts - pending.pts)
+                yield self._shifted(pending, frame.pts - pending.pts)
             pending = frame
         if pending is not None:
             yield self._last(pending, delivered + 1)
 
+    def _shifted(self, frame: Frame, duration: int) -> Frame:
+        """At its time in the part, and not lasting beyond it."""
+        if self._end is not None:
+            duration = min(duration, self._end - frame.pts)
+        return replace(frame, pts=frame.pts - self._offset, duration=duration)
+
     def _decoded(self) -> Iterator[Frame]:
-        """The frames in presentation order, with the durations that the decoder gives."""
-        last_pts: int | None = None
-        next_pts = 0
-        for picture in self._pictures():
-            if last_pts is None:
+        """The frames of the part in presentation order, with the durations that the decoder gives."""
+        expected_pts = 0
+        for picture in self._pictures_from_start():
+            if self._last_pts is None:
                 self._orientation = Orientation.of(picture)
                 if self._orientation.oblique:
                     _log.warning("%s is to be shown tilted; only quarter turns are applied", self._path)
-            pts = next_pts if picture.pts is None else picture.pts
-            if last_pts is not None and pts <= last_pts:  # two pictures cannot share one moment
+            pts = expected_pts if picture.pts is None else picture.pts
+            if self._last_pts is not None and pts <= self._last_pts:  # two pictures cannot share one moment
                 self._lost += 1
                 continue
-            last_pts, next_pts = pts, pts + (picture.duration or self._nominal_duration())
-            yield self._converter.from_av(picture, pts=pts, time_base=self._time_base)
+            if self._end is not None and pts >= self._end:
+                self._next_pts = pts
+                return
+            self._last_pts, expected_pts = pts, pts + (picture.duration or self._nominal_duration())
+            if self._start is None or pts >= self._start:
+                yield self._converter.from_av(picture, pts=pts, time_base=self._time_base)
+
+    def _pictures_from_start(self) -> Iterator[VideoFrame]:
+        """Seeks, where that is exact: where the first picture is a key frame, and not after the start."""
+        for margin in _SEEK_MARGINS:
+            seek_to = (self._start or 0) - math.ceil(margin / self._time_base)
+            if self._start is None or seek_to <= (self._stream.start_time or 0):
+                break
+            try:
+                self._container.seek(seek_to, stream=self._stream)
+            except av.FFmpegError:
+                break
+            pictures = self._pictures()
+            first = next(pictures, None)
+            if first is not None and first.key_frame and first.pts is not None and first.pts <= self._start:
+                self._lost = 0  # what precedes a key frame need not decode
+                yield first
+                yield from pictures
+                return
+        if self._start is not None:
+            self._container.close()
+            self._open()
+            self._lost = 0
+        yield from self._pictures()
 
     def _pictures(self) -> Iterator[VideoFrame]:
         packets = self._container.demux(self._stream)
@@ -116,20 +167,65 @@ class VideoFileSource:
 
     def _last(self, frame: Frame, delivered: int) -> Frame:
         """The last frame, lasting to the end that the file states; warns of those that should have followed."""
-        missing = max(0, (self.info.frame_count or 0) - delivered)
-        remaining = frame.duration
-        if self._stream.duration:
-            end = (self._stream.start_time or 0) + self._stream.duration
-            remaining = max(remaining, end - frame.pts)  # with B-frames either can be short, neither is ever long
-        if missing and remaining > frame.duration + self._nominal_duration():
-            self._lost = max(self._lost, missing)
-        elif not missing:
-            frame = replace(frame, duration=remaining)
+        duration = frame.duration
+        if self._next_pts is not None:
+            duration = self._next_pts - frame.pts
+        else:
+            missing = max(0, self._stream.frames - delivered) if self._start is None else 0
+            remaining = duration
+            if self._stream.duration:
+                end = (self._stream.start_time or 0) + self._stream.duration
+                remaining = max(remaining, end - frame.pts)  # with B-frames either can be short, neither is ever long
+            is_cut_short = remaining > duration + self._nominal_duration()
+            if missing and is_cut_short:
+                self._lost = max(self._lost, missing)
+            elif not missing and not (is_cut_short and self._start is not None):  # from the middle, none can be counted
+                duration = remaining
         if self._lost:
             _log.warning(
                 "%s is damaged: %d frames delivered, %d could not be decoded", self._path, delivered, self._lost
             )
-        return frame
+        return self._shifted(frame, duration)
+
+    def _nothing_to_show(self, trim: Trim) -> str:
+        if self._next_pts is not None:
+            first, last = (float(time or 0) for time in (trim.start, trim.end))
+            return f"no frame of {self._path} begins between {first:g} s and {last:g} s; choose a later end"
+        if self._last_pts is not None and trim.start is not None:
+            last = float(self._last_pts * self._time_base - self._origin)
+            return (
+                f"{self._path} has its last frame at {last:.3f} s, before the start at {float(trim.start):g} s; "
+                "choose an earlier start"
+            )
+        return f"{self._path} holds no video frame that can be decoded; check that the file is complete"
+
+    def _info(self, first: Frame, trim: Trim) -> SourceInfo:
+        stream, container = self._stream, self._container
+        duration: Fraction | None = None
+        if stream.duration:
+            duration = stream.duration * self._time_base
+        elif container.duration:
+            duration = Fraction(container.duration, av.time_base)
+        frame_count, rate = stream.frames or None, _fraction(stream.average_rate)
+        if duration is not None and trim != WHOLE:
+            length, skipped = duration, trim.start or Fraction(0)
+            duration = max(Fraction(0), min(length, trim.end or length) - skipped)
+            frame_count = round(duration * rate) if rate else None
+        part = Trim(
+            start=None if trim.start is None else first.time,
+            end=None if trim.end is None else self._origin + trim.end,
+        )
+        aspect_ratio = _fraction(stream.sample_aspect_ratio) or Fraction(1)
+        return SourceInfo(
+            self._path,
+            first.width,
+            first.height,
+            frame_count=frame_count,
+            duration=None if duration is None else float(duration),
+            average_rate=rate,
+            sample_aspect_ratio=1 / aspect_ratio if self._orientation.swapped else aspect_ratio,
+            part=part,
+        )
 
 
 def shown_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -159,28 +255,19 @@ def _open(path: Path) -> InputContainer:
 _DEFAULT_RATE = Fraction(25)
 """Frames per second where a file states neither rate nor times, FFmpeg's own default."""
 
+_SEEK_MARGINS = (0, 2, 10)
+"""Seconds before the start to seek to, one after the other. Indices know decoding times, so the key frame found may be
+shown after the start, by as much as frames are reordered; without an index any picture may be found."""
+
 _TEXT_FORMAT = "tty"
 """FFmpeg shows any .txt file as a terminal session."""
 
 
-def _info(
-    path: Path, container: InputContainer, stream: VideoStream, first: Frame, orientation: Orientation
-) -> SourceInfo:
-    duration: float | None = None
-    if stream.duration and stream.time_base:
-        duration = float(stream.duration * stream.time_base)
-    elif container.duration:
-        duration = container.duration / av.time_base
-    aspect_ratio = _fraction(stream.sample_aspect_ratio) or Fraction(1)
-    return SourceInfo(
-        path,
-        first.width,
-        first.height,
-        frame_count=stream.frames or None,
-        duration=duration,
-        average_rate=_fraction(stream.average_rate),
-        sample_aspect_ratio=1 / aspect_ratio if orientation.swapped else aspect_ratio,
-    )
+def _origin(container: InputContainer) -> Fraction:
+    """Where sound or picture starts, seconds on the file's clock; not before 0, where encoders put what none hears."""
+    streams = (*container.streams.video, *container.streams.audio)
+    starts = [s.start_time * Fraction(s.time_base or 0) for s in streams if s.start_time is not None]
+    return max(Fraction(0), min(starts, default=Fraction(0)))
 
 
 def _fraction(rational: Fraction | None) -> Fraction | None:
