@@ -123,7 +123,7 @@ class VideoFileSource:
 
     def _pictures_from_start(self) -> Iterator[VideoFrame]:
         """Seeks, where that is exact: where the first picture is a key frame, and not after the start."""
-        for margin in _SEEK_MARGINS:
+        for margin in _SEEK_MARGINS if self._container.format.name in _TIMED_FORMATS else ():
             seek_to = (self._start or 0) - math.ceil(margin / self._time_base)
             if self._start is None or seek_to <= (self._stream.start_time or 0):
                 break
@@ -254,6 +254,10 @@ def _open(path: Path) -> InputContainer:
 
 _DEFAULT_RATE = Fraction(25)
 """Frames per second where a file states neither rate nor times, FFmpeg's own default."""
+
+_TIMED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts")
+"""Formats that store the presentation time of every frame. For others, such as AVI, FFmpeg makes up times, and others
+after a seek."""
 
 _SEEK_MARGINS = (0, 2, 10)
 """Seconds before the start to seek to, one after the other. Indices know decoding times, so the key frame found may be
