@@ -166,26 +166,29 @@ class VideoFileSource:
         return max(1, round(1 / (rate * self._time_base)))
 
     def _last(self, frame: Frame, delivered: int) -> Frame:
-        """The last frame, lasting to the end that the file states; warns of those that should have followed."""
-        duration = frame.duration
-        if self._next_pts is not None:
-            duration = self._next_pts - frame.pts
-        else:
-            missing = max(0, self._stream.frames - delivered) if self._start is None else 0
-            remaining = duration
-            if self._stream.duration:
-                end = (self._stream.start_time or 0) + self._stream.duration
-                remaining = max(remaining, end - frame.pts)  # with B-frames either can be short, neither is ever long
-            is_cut_short = remaining > duration + self._nominal_duration()
-            if missing and is_cut_short:
-                self._lost = max(self._lost, missing)
-            elif not missing and not (is_cut_short and self._start is not None):  # from the middle, none can be counted
-                duration = remaining
+        """The last frame, lasting to the next one in the file or else to the end; reports what was lost."""
+        duration = self._last_duration(frame, delivered)
         if self._lost:
             _log.warning(
                 "%s is damaged: %d frames delivered, %d could not be decoded", self._path, delivered, self._lost
             )
         return self._shifted(frame, duration)
+
+    def _last_duration(self, frame: Frame, delivered: int) -> int:
+        """As the file states its end, unless frames are missing before it, which are counted."""
+        if self._next_pts is not None:
+            return self._next_pts - frame.pts
+        if not self._stream.duration:
+            return frame.duration
+        end = (self._stream.start_time or 0) + self._stream.duration
+        remaining = max(frame.duration, end - frame.pts)  # with B-frames either can be short, neither is ever long
+        is_cut_short = remaining > frame.duration + self._nominal_duration()
+        if self._start is not None:  # frames before it were not counted
+            return frame.duration if is_cut_short else remaining
+        missing = max(0, self._stream.frames - delivered)
+        if missing and is_cut_short:
+            self._lost = max(self._lost, missing)
+        return frame.duration if missing else remaining
 
     def _nothing_to_show(self, trim: Trim) -> str:
         if self._next_pts is not None:
