@@ -287,3 +287,20 @@ def test_unknown_kind_to_drop(tmp_path):
     with open_source(path) as source, pytest.raises(InputError, match=message):
         open_sink(tmp_path / "copy.mp4", source.info, drop=["sound"])
     assert os.listdir(tmp_path) == ["clip.mp4"]
+
+
+def test_tags_in_another_encoding_are_no_obstacle(tmp_path):
+    path = make_rich_clip(tmp_path / "clip.mkv")
+    content = path.read_bytes()
+    assert content.count(b"A film") == 1
+    path.write_bytes(content.replace(b"A film", b"A f\xe9lm"))
+    assert global_tags(copy(path, tmp_path / "copy.mp4"))["title"] == "A f\N{REPLACEMENT CHARACTER}lm"
+
+
+def test_a_codec_that_cannot_be_decoded_is_one_clear_line(tmp_path):
+    path = make_clip(tmp_path / "clip.mkv")
+    content = path.read_bytes()
+    assert content.count(b"V_MPEG4/ISO/AVC") == 1
+    path.write_bytes(content.replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XYZ"))
+    with pytest.raises(InputError, match="in a format that FFmpeg cannot decode; convert it"):
+        open_source(path)

@@ -18,7 +18,7 @@ from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from videonst.errors import InputError
-from videonst.sources.video import shown_stream
+from videonst.sources.video import open_container, shown_stream
 from videonst.trim import Trim
 
 if TYPE_CHECKING:
@@ -158,10 +158,7 @@ def open_streams(path: Path, target: Path, muxers: Mapping[str, str], drop: Coll
     for kind in drop:
         if kind not in KINDS:
             raise InputError(f"cannot leave out {kind!r}; expected one of {', '.join(KINDS)}")
-    try:
-        container = av.open(f"file:{path}")
-    except (av.FFmpegError, OSError) as error:
-        raise InputError(f"cannot read the streams of {path}: {error.strerror}; check the file") from error
+    container = open_container(path)
     try:
         shown = shown_stream(container, path)
         return StreamCopy(container, shown, _chosen(container, shown, path, target, muxers, drop), part)

@@ -65,7 +65,7 @@ class VideoFileSource:
             raise
 
     def _open(self) -> None:
-        self._container = _open(self._path)
+        self._container = open_container(self._path)
         try:
             self._stream = shown_stream(self._container, self._path)
         except BaseException:
@@ -243,12 +243,21 @@ def shown_stream(container: InputContainer, path: Path) -> VideoStream:
     if not streams:
         what = "only sound" if container.streams.audio else "no video"
         raise InputError(f"{path} holds {what}; expected a file with a video stream")
-    return max(streams, key=lambda stream: stream.width * stream.height)
+    decodable = [stream for stream in streams if stream.codec_context is not None]
+    if not decodable:
+        raise InputError(f"{path} holds video in a format that FFmpeg cannot decode; convert it to another first")
+    return max(decodable, key=lambda stream: stream.width * stream.height)
 
 
-def _open(path: Path) -> InputContainer:
+def open_container(path: Path) -> InputContainer:
+    """The opened file. Metadata that is no UTF-8 is read with replacement characters.
+
+    Raises:
+        InputError: it cannot be read, or is no video file.
+    """
     try:
-        return av.open(f"file:{path}")  # "file:" keeps a colon in the name from being read as a protocol
+        # "file:" keeps a colon in the name from being read as a protocol
+        return av.open(f"file:{path}", metadata_errors="replace")
     except av.error.InvalidDataError as error:
         raise InputError(f"{path} is not a video file; expected MP4, MOV, MKV or another that FFmpeg reads") from error
     except (av.FFmpegError, OSError) as error:
