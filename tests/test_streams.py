@@ -199,6 +199,25 @@ def test_cover_art_goes_from_matroska_to_matroska(tmp_path):
     assert len(cover_art(copied)) == 1
 
 
+@pytest.mark.parametrize(
+    ("suffix", "expected"), [("mov", ["ger", "sve", "hr ", "fra"]), ("mp4", ["deu", "swe", "hrv", "fre"])]
+)
+def test_languages_are_written_as_the_container_knows_them(tmp_path, suffix, expected):
+    path = tmp_path / "clip.mkv"
+    with (
+        av.open(str(make_clip(tmp_path / "plain.mkv", audio=["aac"] * 4))) as source,
+        av.open(str(path), "w") as output,
+    ):
+        copies = {stream.index: output.add_stream_from_template(stream) for stream in source.streams}
+        for stream, language in zip(source.streams.audio, ("deu", "swe", "hrv", "fre"), strict=True):
+            copies[stream.index].metadata["language"] = language
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                output.mux(packet)
+    assert [tags.language for tags in stream_tags(copy(path, tmp_path / f"copy.{suffix}"))] == expected
+
+
 @pytest.mark.parametrize("suffix", ["mov", "mp4"])
 def test_timecode_is_kept(tmp_path, suffix, caplog):
     path = tmp_path / "clip.mov"

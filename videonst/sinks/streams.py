@@ -52,12 +52,12 @@ class StreamCopy:
 
     def start(self, output: OutputContainer, video: VideoStream) -> None:
         """Adds everything to the output, in which `video` is there already; before the first packet is written."""
-        tags = _kept(self._shown.metadata)
+        tags = _kept(self._shown.metadata, output)
         video.metadata.update({key: value for key, value in tags.items() if key.lower() in _REPAINTED_TAGS})
         if self._start:
             video.metadata.pop("timecode", None)  # true of the first frame only
         video.disposition = self._shown.disposition
-        output.metadata.update(_kept(self._container.metadata))
+        output.metadata.update(_kept(self._container.metadata, output))
         output.set_chapters(self._chapters())
         self._output = output
         packed = [s for s in self._streams if _is_cover(s) and output.format.name == "matroska"]
@@ -238,7 +238,7 @@ def _add(output: OutputContainer, stream: Stream) -> Stream:
     copy = output.add_stream_from_template(stream)
     copy.disposition = stream.disposition
     copy.metadata.clear()
-    copy.metadata.update(_kept(stream.metadata))
+    copy.metadata.update(_kept(stream.metadata, output))
     if stream.codec_context is not None and stream.codec_context.name == "mov_text":
         units = Fraction(stream.time_base or 1).denominator
         copy.time_base = Fraction(1, units * math.ceil(_FINE / units))
@@ -250,14 +250,21 @@ _FINE = 1_000_000
 the larger number, whatever the units of either: with fine units for the text it never is."""
 
 
-def _kept(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Without what describes the old file. MP4 calls the title of a stream its name."""
-    return {
-        "title" if key == "name" else key: value
-        for key, value in metadata.items()
-        if key.lower() not in _CONTAINER_TAGS
-    }
+def _kept(metadata: Mapping[str, str], output: OutputContainer) -> dict[str, str]:
+    """Without what describes the old file, in the words of the new one. MP4 calls the title of a stream its name."""
+    kept = {key: value for key, value in metadata.items() if key.lower() not in _CONTAINER_TAGS}
+    tags = {"title" if key == "name" else key: value for key, value in kept.items()}
+    if output.format.name == "mov" and "language" in tags:
+        tags["language"] = _APPLE_LANGUAGES.get(tags["language"], tags["language"])
+    return tags
 
+
+_APPLE_LANGUAGES = {
+    "bod": "tib", "cym": "wel", "cze": "ces", "deu": "ger", "ell": "gre", "eus": "baq", "fas": "per",
+    "fre": "fra", "hrv": "hr ", "hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac", "msa": "may", "mya": "bur",
+    "nld": "dut", "rum": "ron", "slo": "slk", "sqi": "alb", "srp": "sr ", "swe": "sve", "zho": "chi",
+}  # fmt: skip
+"""Of the two codes that ISO 639-2 has for some languages the one that FFmpeg's MOV muxer knows; it drops others."""
 
 _COVER_MUXERS = ("mp4", "matroska")
 
