@@ -308,6 +308,21 @@ def test_unknown_kind_to_drop(tmp_path):
     assert os.listdir(tmp_path) == ["clip.mp4"]
 
 
+def test_statistics_of_the_old_file_are_not_copied(tmp_path):
+    path = tmp_path / "clip.mkv"
+    with av.open(str(make_clip(tmp_path / "plain.mkv", audio=["aac"]))) as source, av.open(str(path), "w") as output:
+        copies = {stream.index: output.add_stream_from_template(stream) for stream in source.streams}
+        for copied in copies.values():
+            copied.metadata.update({"BPS-eng": "1", "NUMBER_OF_FRAMES": "2", "_STATISTICS_TAGS": "BPS", "AUTHOR": "me"})
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                output.mux(packet)
+    with av.open(str(copy(path, tmp_path / "copy.mkv"))) as container:
+        assert set(container.streams.audio[0].metadata) == {"AUTHOR", "DURATION"}
+        assert set(container.streams.video[0].metadata) == {"DURATION"}
+
+
 def test_tags_in_another_encoding_are_no_obstacle(tmp_path):
     path = make_rich_clip(tmp_path / "clip.mkv")
     content = path.read_bytes()

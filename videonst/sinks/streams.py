@@ -252,7 +252,7 @@ the larger number, whatever the units of either: with fine units for the text it
 
 def _kept(metadata: Mapping[str, str], output: OutputContainer) -> dict[str, str]:
     """Without what describes the old file, in the words of the new one. MP4 calls the title of a stream its name."""
-    kept = {key: value for key, value in metadata.items() if key.lower() not in _CONTAINER_TAGS}
+    kept = {key: value for key, value in metadata.items() if not key.lower().startswith(_OUTDATED_TAGS)}
     tags = {"title" if key == "name" else key: value for key, value in kept.items()}
     if output.format.name == "mov" and "language" in tags:
         tags["language"] = _APPLE_LANGUAGES.get(tags["language"], tags["language"])
@@ -268,13 +268,14 @@ _APPLE_LANGUAGES = {
 
 _COVER_MUXERS = ("mp4", "matroska")
 
-_CONTAINER_TAGS = {
-    "major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id",
-}  # fmt: skip
-"""Written anew by every muxer."""
+_OUTDATED_TAGS = (
+    "major_brand", "minor_version", "compatible_brands", "encoder", "vendor_id",
+    "duration", "bps", "number_of_frames", "number_of_bytes", "_statistics",
+)  # fmt: skip
+"""Beginnings of the names of what a muxer writes anew, and of what mkvmerge counted in the old file."""
 
 _REPAINTED_TAGS = {"language", "title", "handler_name", "timecode"}
-"""What stays true of a video stream that is encoded anew; bit rates and statistics do not."""
+"""What stays true of a video stream that is encoded anew."""
 
 
 def _cover_art(container: InputContainer, streams: list[Stream]) -> list[bytes]:
