@@ -10,6 +10,10 @@ import cv2
 import numpy as np
 from av.codec.context import Flags
 
+from videonst.sinks import open_sink
+from videonst.sources import open_source
+from videonst.trim import WHOLE, Trim
+
 UNSPECIFIED = 2
 VFR = (0, 40, 80, 90, 200, 201, 300, 340, 420, 460, 700, 710, 720, 800)
 """Irregular presentation times, in 1/1000 s."""
@@ -42,15 +46,24 @@ def make_clip(
     b_frames: int = 2,
     audio: Sequence[str] = (),
     picture: np.ndarray | None = None,
+    display_matrix: Sequence[int] | None = None,
+    aspect_ratio: Fraction = Fraction(0),
+    keyframe_interval: int = 250,
 ) -> Path:
     """Writes a clip. The YUV planes are computed here from the definition of the matrix, not by swscale."""
     width, height = size
     exact_start = {"movie_timescale": str(time_base.denominator)} if path.suffix in (".mp4", ".mov") else {}
     with av.open(str(path), "w", options=exact_start) as output:
-        options = {"crf": "4", "bf": str(b_frames), "preset": "veryfast"} if codec == "libx264" else {}
+        options = (
+            {"crf": "4", "bf": str(b_frames), "preset": "veryfast", "g": str(keyframe_interval)}
+            if codec == "libx264"
+            else {}
+        )
         video = output.add_stream(codec, rate=25, options=options)
         video.width, video.height, video.pix_fmt = width, height, pixel_format
+        video.set_display_matrix(display_matrix)
         context = video.codec_context
+        context.sample_aspect_ratio = aspect_ratio
         context.time_base = time_base
         context.flags |= Flags.frame_duration  # or the encoder makes durations up
         context.colorspace = matrix
@@ -67,6 +80,16 @@ def make_clip(
         for sound in sounds:
             _write_sine(output, sound, seconds=float((ends[-1] - pts[0]) * time_base))
     return path
+
+
+def copy(path: Path, target: Path, *, limit: int | None = None, shrink: int = 1, trim: Trim = WHOLE, **options) -> Path:
+    """Through the sources and sinks with untouched pixels (every `shrink`-th one)."""
+    with open_source(path, trim) as source, open_sink(target, source.info, **options) as sink:
+        for index, frame in enumerate(source):
+            if index == limit:
+                break
+            sink.write(frame.with_pixels(np.ascontiguousarray(frame.pixels[::shrink, ::shrink])))
+    return target
 
 
 def video_timing(path: Path) -> list[Timing]:
@@ -91,11 +114,34 @@ def audio_packets(path: Path) -> list[tuple[Fraction, Fraction, bytes]]:
         ]
 
 
+def stream_packets(path: Path) -> list[list[tuple[Fraction, Fraction, bytes]]]:
+    """(time, duration, bytes) of each packet of each audio and subtitle stream."""
+    with av.open(str(path)) as container:
+        packets = {stream.index: [] for stream in container.streams if stream.type in ("audio", "subtitle")}
+        for p in container.demux([container.streams[index] for index in packets]):
+            if p.size:
+                packets[p.stream_index].append((p.pts * p.time_base, p.duration * p.time_base, bytes(p)))
+    return list(packets.values())
+
+
 def colour_tags(path: Path) -> tuple[int, int]:
     """(matrix, range) as written in the file, H.273 and FFmpeg numbers."""
     with av.open(str(path)) as container:
         context = container.streams.video[0].codec_context
         return context.colorspace, context.color_range
+
+
+def display_matrix(a: int, b: int, c: int, d: int) -> list[int]:
+    """ISO/IEC 14496-12: a stored (x, y) is shown at (ax + cy, bx + dy)."""
+    return [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+
+
+def geometry(path: Path) -> tuple[int, int, Fraction, bool]:
+    """(width, height, sample aspect ratio, whether to be turned) of the first frame."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frame = next(container.decode(stream))
+        return frame.width, frame.height, stream.sample_aspect_ratio, frame.side_data.get("DISPLAYMATRIX") is not None
 
 
 def yuv_planes(path: Path) -> list[np.ndarray]:

@@ -1,12 +1,16 @@
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from clips import make_clip, video_timing
+from typer.testing import CliRunner
 
 import videonst
+from videonst.cli import app
 from videonst.demo import CLIP, TOUR, glide
 from videonst.errors import InputError
 from videonst.styles import StyleMix
@@ -77,6 +81,31 @@ def test_convert_picture(model: "videonst.Stylizer", portrait: np.ndarray, tmp_p
     videonst.convert(tmp_path / "in.png", tmp_path / "out.png", "b", model=model)
     result = cv2.cvtColor(cv2.imread(str(tmp_path / "out.png")), cv2.COLOR_BGR2RGB)
     np.testing.assert_array_equal(result, model.stylize(portrait[:50, :61], "b"))
+
+
+def test_convert_a_part_without_its_sound(model: "videonst.Stylizer", tmp_path: Path):
+    clip = make_clip(tmp_path / "clip.mp4", audio=["aac"])
+    done = videonst.convert(clip, tmp_path / "out.mp4", "a", model=model, start=0.1, duration="0:00.2", drop=["audio"])
+    assert done.frames_done == 5
+    assert [start for start, _ in video_timing(tmp_path / "out.mp4")] == [Fraction(40 * i, 1000) for i in range(5)]
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+
+
+def test_the_command_line_passes_everything_on(small_model: Path, tmp_path: Path):
+    clip = make_clip(tmp_path / "clip.mp4", audio=["aac"])
+    options = ["--start", "0.1", "--end", "0.2", "--drop", "audio", "--drop", "subtitles"]
+    arguments = [str(clip), str(tmp_path / "out.mp4"), "--style", "a", "--model", str(small_model), "--device", "cpu"]
+    result = CliRunner().invoke(app, ["convert", *arguments, *options])
+    assert result.exit_code == 0, result.output
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert [(stream.type, stream.frames) for stream in container.streams] == [("video", 2)]
+
+
+def test_nonsense_is_refused_before_a_file_is_touched(model: "videonst.Stylizer", tmp_path: Path):
+    with pytest.raises(InputError, match="nothing lies between"):
+        videonst.convert(CLIP, tmp_path / "out.mp4", "a", model=model, start=3, end=2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_unknown_style_leaves_no_file(model: "videonst.Stylizer", tmp_path: Path):

@@ -15,6 +15,9 @@ from clips import (
     VFR,
     audio_packets,
     colour_tags,
+    copy,
+    display_matrix,
+    geometry,
     make_clip,
     smooth_picture,
     subsample,
@@ -28,16 +31,6 @@ from videonst.errors import InputError, VideoNSTError
 from videonst.frame import ColourTags, Frame
 from videonst.sinks import open_sink
 from videonst.sources import open_source
-
-
-def copy(path: Path, target: Path, *, limit: int | None = None, shrink: int = 1, **options) -> Path:
-    """Through the sources and sinks with untouched pixels (every `shrink`-th one)."""
-    with open_source(path) as source, open_sink(target, source.info, **options) as sink:
-        for index, frame in enumerate(source):
-            if index == limit:
-                break
-            sink.write(frame.with_pixels(np.ascontiguousarray(frame.pixels[::shrink, ::shrink])))
-    return target
 
 
 def still(pixels: np.ndarray, **colour) -> Frame:
@@ -84,7 +77,7 @@ def _matroska_shift(path: Path, copied: Path) -> Fraction:
 @pytest.mark.parametrize(("name", "suffix"), [("nasa_streams.mp4", "mp4"), ("webcam_signing.mkv", "mov")])
 def test_times_of_real_clips_are_kept(data, tmp_path, name, suffix):
     path = data / "video" / name
-    copied = copy(path, tmp_path / f"copy.{suffix}", limit=30, shrink=8, audio=False)
+    copied = copy(path, tmp_path / f"copy.{suffix}", limit=30, shrink=8, drop=["audio"])
     assert [t for t, _ in video_timing(copied)] == [t for t, _ in video_timing(path)][:30]
 
 
@@ -128,7 +121,7 @@ def test_sound_is_interleaved_with_the_pictures(tmp_path):
 
 def test_sound_can_be_left_out(tmp_path):
     path = make_clip(tmp_path / "clip.mp4", audio=["aac"])
-    with av.open(str(copy(path, tmp_path / "copy.mp4", audio=False))) as container:
+    with av.open(str(copy(path, tmp_path / "copy.mp4", drop=["audio"]))) as container:
         assert [stream.type for stream in container.streams] == ["video"]
 
 
@@ -209,6 +202,17 @@ def test_odd_sizes_are_not_cropped(tmp_path, size, pixel_format):
         assert (stream.width, stream.height, stream.pix_fmt) == (*size, pixel_format)
     with open_source(path) as source:
         assert np.abs(next(iter(source)).pixels.astype(int) - picture).mean() < 2
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [((1, 0, 0, 1), (64, 48, Fraction(9, 8), False)), ((0, 1, -1, 0), (48, 64, Fraction(8, 9), False))],
+    ids=["upright", "clockwise"],
+)
+def test_rotation_is_cleared_and_sample_aspect_ratio_kept(tmp_path, suffix, matrix, expected):
+    path = make_clip(tmp_path / "clip.mp4", display_matrix=display_matrix(*matrix), aspect_ratio=Fraction(9, 8))
+    assert geometry(copy(path, tmp_path / f"copy.{suffix}")) == expected
 
 
 def test_encoder_settings(tmp_path):

@@ -10,7 +10,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from clips import UNSPECIFIED, VFR, make_clip, smooth_picture, video_timing
+from clips import UNSPECIFIED, VFR, display_matrix, make_clip, smooth_picture, video_timing
 
 from videonst.errors import InputError
 from videonst.sources import open_source
@@ -71,6 +71,70 @@ def test_info(tmp_path):
         info = source.info
     assert (info.path, info.width, info.height, info.is_still) == (path, 64, 48, False)
     assert (info.frame_count, info.duration, info.average_rate) == (10, pytest.approx(0.4), 25)
+
+
+TURNS = {
+    "upright": ((1, 0, 0, 1), lambda a: a),
+    "clockwise": ((0, 1, -1, 0), lambda a: np.rot90(a, -1)),  # what a phone held upright writes
+    "half": ((-1, 0, 0, -1), lambda a: np.rot90(a, 2)),
+    "counter-clockwise": ((0, -1, 1, 0), np.rot90),
+    "mirrored": ((-1, 0, 0, 1), np.fliplr),
+    "flipped": ((1, 0, 0, -1), np.flipud),
+    "transposed": ((0, 1, 1, 0), lambda a: a.swapaxes(0, 1)),
+    "transversed": ((0, -1, -1, 0), lambda a: np.rot90(a, 2).swapaxes(0, 1)),
+}
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("turn", TURNS)
+def test_pictures_are_upright(tmp_path, turn, suffix):
+    matrix, shown = TURNS[turn]
+    stored = smooth_picture(64, 48)
+    path = make_clip(tmp_path / f"clip.{suffix}", picture=stored, display_matrix=display_matrix(*matrix), pts=[0, 40])
+    with open_source(path) as source:
+        frames = list(source)
+        assert (source.info.height, source.info.width) == shown(stored).shape[:2]
+    assert len(frames) == 2
+    for frame in frames:
+        assert frame.pixels.flags.c_contiguous
+        assert np.abs(frame.pixels.astype(int) - shown(stored)).mean() < 2
+
+
+def test_the_matrix_is_that_of_the_standard(tmp_path):
+    """A clip of which the nine numbers are written into the file by hand, after a track header of an iPhone."""
+    stored = smooth_picture(64, 48)
+    content = make_clip(tmp_path / "clip.mp4", picture=stored, pts=[0, 40]).read_bytes()
+    unity, clockwise = (
+        b"".join(value.to_bytes(4, "big", signed=True) for value in display_matrix(*numbers))
+        for numbers in ((1, 0, 0, 1), (0, 1, -1, 0))
+    )
+    track = content.index(b"tkhd")
+    at = content.index(unity, track)
+    path = tmp_path / "phone.mp4"
+    path.write_bytes(content[:at] + clockwise + content[at + 36 :])
+    with open_source(path) as source:
+        frame = next(iter(source))
+    assert np.abs(frame.pixels.astype(int) - np.rot90(stored, -1)).mean() < 2
+
+
+def test_a_tilted_clip_is_left_as_it_is_with_a_warning(tmp_path, caplog):
+    stored = smooth_picture(64, 48)
+    tilt = [56756, 32768, 0, -32768, 56756, 0, 0, 0, 1 << 30]  # 30 degrees
+    path = make_clip(tmp_path / "clip.mp4", picture=stored, display_matrix=tilt)
+    with open_source(path) as source:
+        frame = next(iter(source))
+    assert np.abs(frame.pixels.astype(int) - stored).mean() < 2
+    assert "only quarter turns are applied" in caplog.text
+
+
+@pytest.mark.parametrize(("turn", "expected"), [("upright", Fraction(8, 9)), ("clockwise", Fraction(9, 8))])
+def test_sample_aspect_ratio(tmp_path, turn, expected):
+    matrix = display_matrix(*TURNS[turn][0])
+    path = make_clip(tmp_path / "clip.mp4", display_matrix=matrix, aspect_ratio=Fraction(8, 9))
+    with open_source(path) as source:
+        assert source.info.sample_aspect_ratio == expected
+    with open_source(make_clip(tmp_path / "square.mp4")) as source:
+        assert source.info.sample_aspect_ratio == 1
 
 
 @pytest.mark.parametrize("full_range", [None, False, True])

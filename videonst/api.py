@@ -1,6 +1,6 @@
 """What most programs need: load a model, repaint a picture, convert a file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from videonst.engines import Engine, EngineDescription
@@ -10,6 +10,7 @@ from videonst.pipeline import PipelineProgress, run
 from videonst.sinks import open_sink
 from videonst.sources import open_source
 from videonst.styles import StyleMix
+from videonst.trim import Time, Trim
 
 DEFAULT_MODEL = "fast"
 
@@ -76,12 +77,17 @@ def convert(
     keep_colour: bool = False,
     model: str | Path | Stylizer = DEFAULT_MODEL,
     device: str = "auto",
+    start: Time | None = None,
+    end: Time | None = None,
+    duration: Time | None = None,
+    drop: Collection[str] = (),
     crf: float = 18,
     preset: str = "veryfast",
     overwrite: bool = False,
     progress: Callable[[PipelineProgress], None] | None = None,
 ) -> PipelineProgress:
-    """Repaints a video or picture file into another; timing and sound stay. The target appears complete or not at all.
+    """Repaints a video or picture file into another; timing, sound, subtitles, chapters and metadata stay. The target
+    appears complete or not at all.
 
     Args:
         source: video or picture file.
@@ -89,6 +95,9 @@ def convert(
         style: a mixture such as "starry_night:0.7, great_wave:0.3".
         strength, keep_colour: as in `Stylizer.stylize`.
         model, device: as in `load`; `model` may be loaded already.
+        start, end, duration: the part of a video to convert, as seconds or text, [HH:]MM:SS with decimals, counted
+            from where the clip starts. The output begins, at time 0, with the first frame at or after `start`.
+        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included).
         crf, preset: of x264: 18 is visually lossless.
         overwrite: replace an existing target.
         progress: called after every frame, in the calling thread.
@@ -102,10 +111,11 @@ def convert(
     """
     mix = _mix(style, strength, keep_colour)
     stylizer = model if isinstance(model, Stylizer) else load(model, device=device)
+    trim = Trim.parse(start, end, duration)
     mix.weights(stylizer.styles)  # an unknown style is refused before any file is touched
     with (
-        open_source(source) as frames,
-        open_sink(target, frames.info, crf=crf, preset=preset, overwrite=overwrite) as sink,
+        open_source(source, trim) as frames,
+        open_sink(target, frames.info, drop=drop, crf=crf, preset=preset, overwrite=overwrite) as sink,
     ):
         return run(frames, lambda frame: stylizer.engine.stylize(frame, mix), sink, progress=progress)
 

@@ -1,16 +1,18 @@
-"""Between `Frame` and PyAV's `VideoFrame`: the one place where colour matrix and range are applied."""
+"""Between `Frame` and PyAV's `VideoFrame`: the one place where colour matrix, range and orientation are applied."""
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import cast
 
 import av
+import cv2
 import numpy as np
 from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from videonst.errors import InputError
-from videonst.frame import ColourTags, Frame
+from videonst.frame import ColourTags, Frame, Pixels
 
 
 class FrameConverter:
@@ -22,7 +24,7 @@ class FrameConverter:
         self._layout: tuple[int, int, int, bool, str] | None = None
 
     def from_av(self, picture: VideoFrame, *, pts: int, time_base: Fraction) -> Frame:
-        """The decoded picture as RGB, uint8, (height, width, 3). The colour tags are kept as found.
+        """The decoded picture as upright RGB, uint8, (height, width, 3). The colour tags are kept as found.
 
         Raises:
             InputError: a pixel format that swscale cannot convert.
@@ -40,7 +42,8 @@ class FrameConverter:
             raise InputError(
                 f"cannot convert {picture.format.name} pictures to RGB ({error.strerror}); convert the clip to yuv420p"
             ) from error
-        return Frame(np.ascontiguousarray(rgb.to_ndarray()), pts, time_base, picture.duration or 0, colour)
+        pixels = Orientation.of(picture).upright(np.ascontiguousarray(rgb.to_ndarray()))
+        return Frame(pixels, pts, time_base, picture.duration or 0, colour)
 
     def to_av(self, frame: Frame, pixel_format: str) -> VideoFrame:
         """The frame as YUV in the matrix and range of `written_tags`, tagged so, with its own times."""
@@ -53,6 +56,51 @@ class FrameConverter:
         set_tags(picture, tags)
         picture.pts, picture.time_base, picture.duration = frame.pts, frame.time_base, frame.duration
         return picture
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """What makes a stored picture upright: its axes swapped, then the result mirrored.
+
+    Attributes:
+        swapped: rows become columns.
+        mirrored: left and right change places.
+        flipped: top and bottom change places.
+        oblique: no quarter turn would do, so that nothing is done.
+    """
+
+    swapped: bool = False
+    mirrored: bool = False
+    flipped: bool = False
+    oblique: bool = False
+
+    @classmethod
+    def of(cls, picture: VideoFrame) -> "Orientation":
+        """From the display matrix of ISO/IEC 14496-12, 6.2.2: (x, y) is shown at (ax + cy, bx + dy)."""
+        matrix = cast("bytes | None", picture.side_data.get("DISPLAYMATRIX"))
+        if matrix is None:
+            return cls()
+        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+        if abs(b) + abs(c) <= _LEAST_TILT * (abs(a) + abs(d)):
+            return cls(mirrored=a < 0, flipped=d < 0)
+        if abs(a) + abs(d) <= _LEAST_TILT * (abs(b) + abs(c)):
+            return cls(swapped=True, mirrored=c < 0, flipped=b < 0)
+        return cls(oblique=True)
+
+    def upright(self, pixels: Pixels) -> Pixels:
+        """The turned pixels, uint8, (height, width, 3), contiguous; `pixels` itself where nothing is to be done."""
+        if self.swapped:
+            pixels = cast(Pixels, cv2.transpose(pixels))
+        if self.mirrored or self.flipped:
+            pixels = cast(Pixels, cv2.flip(pixels, _FLIP_CODE[self.mirrored, self.flipped]))
+        return pixels
+
+
+_FLIP_CODE = {(True, False): 1, (False, True): 0, (True, True): -1}
+"""OpenCV's names for (mirrored, flipped)."""
+
+_LEAST_TILT = 0.01
+"""Below this tangent (0.6°) a matrix is a rounded quarter turn."""
 
 
 def written_tags(colour: ColourTags, height: int) -> ColourTags:

@@ -16,11 +16,18 @@ def command(
     keep_colour: KeepColour = False,
     model: Model = "fast",
     device: Device = "auto",
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="Begin here: seconds or [HH:]MM:SS.mmm.")] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="Stop here.")] = None,
+    duration: Annotated[str | None, typer.Option(metavar="TIME", help="Stop this long after the start.")] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Leave out audio, subtitles, data or attachments; repeatable."),
+    ] = None,
     crf: Annotated[float, typer.Option(help="x264 quality: 0 lossless, 18 visually lossless, 51 worst.")] = 18,
     preset: Annotated[str, typer.Option(help="x264 preset: ultrafast … veryslow.")] = "veryfast",
     overwrite: Overwrite = False,
 ) -> None:
-    """Repaint a video or picture file; timing and sound stay."""
+    """Repaint a video or picture file; timing, sound, subtitles and metadata stay."""
     from videonst.api import convert, load
 
     stylizer = load(model, device=device)
@@ -32,6 +39,10 @@ def command(
             strength=strength,
             keep_colour=keep_colour,
             model=stylizer,
+            start=start,
+            end=end,
+            duration=duration,
+            drop=drop or (),
             crf=crf,
             preset=preset,
             overwrite=overwrite,

@@ -1,5 +1,6 @@
 """What every sink offers, and the one function that opens any of them."""
 
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -29,7 +30,7 @@ def open_sink(
     path: str | Path,
     source: SourceInfo | None = None,
     *,
-    audio: bool = True,
+    drop: Collection[str] = (),
     crf: float = 18,
     preset: str = "veryfast",
     overwrite: bool = False,
@@ -38,15 +39,16 @@ def open_sink(
 
     Args:
         path: what to write: `VIDEO_SUFFIXES` or `PICTURE_SUFFIXES`.
-        source: where the frames come from; its sound is copied, and it is never overwritten.
-        audio: copy the first audio stream of `source`, packet by packet (video only).
+        source: where the frames come from; its other streams, chapters and metadata are copied, packet by packet
+            (video only), and it is never overwritten.
+        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included).
         crf: constant rate factor of x264, 0 (lossless) to 51 (video only).
         preset: speed preset of x264 (video only).
         overwrite: replace an existing file.
 
     Raises:
         InputError: a suffix that cannot be written or does not fit the source, a target that exists, is the source
-            itself or cannot be created, sound that the container cannot hold, a bad `crf` or `preset`.
+            itself or cannot be created, a stream that the container cannot hold, a bad `crf` or `preset`.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -64,4 +66,4 @@ def open_sink(
         return ImageFileSink(path, source, overwrite=overwrite)
     from videonst.sinks.video import VideoFileSink
 
-    return VideoFileSink(path, source, audio=audio, crf=crf, preset=preset, overwrite=overwrite)
+    return VideoFileSink(path, source, drop=drop, crf=crf, preset=preset, overwrite=overwrite)

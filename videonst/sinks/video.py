@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,8 +18,8 @@ from av.video.stream import VideoStream
 from videonst.av_frame import FrameConverter, set_tags, written_tags
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
-from videonst.sinks.audio import AudioCopy, open_audio
 from videonst.sinks.part_file import PartFile
+from videonst.sinks.streams import StreamCopy, open_streams
 from videonst.sources import SourceInfo
 
 MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -30,7 +30,8 @@ MAX_CRF = 51
 
 
 class VideoFileSink:
-    """Writes H.264 with x264, at the presentation times of the frames, and copies the sound of the source.
+    """Writes H.264 with x264, at the presentation times of the frames, and copies the source's other
+    streams, chapters and metadata.
 
     Colours are tagged as they are written: with the tags of the first frame, or what stands for missing ones
     (`written_tags`). Chroma is 4:2:0, or 4:4:4 for odd sizes, so that nothing is cropped. Times are exact in MP4 and
@@ -38,8 +39,8 @@ class VideoFileSink:
     picture and sound move together by that much (21 ms).
 
     Raises:
-        InputError: a target that cannot be written (see `PartFile`), sound that the container cannot hold, a `crf` or
-            `preset` that x264 does not have.
+        InputError: a target that cannot be written (see `PartFile`), a stream that the container cannot hold, a `crf`
+            or `preset` that x264 does not have.
         VideoNSTError: while writing or closing: no frames came, their size or order changed, or the disk failed.
     """
 
@@ -48,7 +49,7 @@ class VideoFileSink:
         path: Path,
         source: SourceInfo | None = None,
         *,
-        audio: bool = True,
+        drop: Collection[str] = (),
         crf: float = 18,
         preset: str = "veryfast",
         overwrite: bool = False,
@@ -60,15 +61,16 @@ class VideoFileSink:
         self._options = {"crf": f"{crf:g}", "preset": preset}
         self._muxer = MUXERS[path.suffix.lower()]
         self._rate = source.average_rate if source else None
+        self._aspect_ratio = source.sample_aspect_ratio if source else Fraction(1)
         source_path = source.path if source else None
         self._part = PartFile(path, source_path, overwrite=overwrite)
-        self._audio: AudioCopy | None = None
+        self._others: StreamCopy | None = None
         self._container: OutputContainer | None = None
         self._converter = FrameConverter()
         self._last_time: Fraction | None = None
         try:
-            if audio and source_path:
-                self._audio = open_audio(source_path, path, MUXERS)
+            if source and source_path:
+                self._others = open_streams(source_path, path, MUXERS, drop, source.part)
         except BaseException:
             self._part.discard()
             raise
@@ -119,23 +121,24 @@ class VideoFileSink:
         self._stream.pix_fmt = self._pixel_format
         encoder = self._stream.codec_context
         encoder.time_base = frame.time_base
+        encoder.sample_aspect_ratio = self._aspect_ratio
         encoder.flags |= Flags.frame_duration  # without it PyAV's durations do not reach the muxer
         encoder.thread_type = "FRAME"  # PyAV's own choice, slices, costs quality
         self._colour = written_tags(frame.colour, frame.height)
         set_tags(encoder, self._colour)
-        if self._audio:
-            self._audio.start(self._container)
+        if self._others:
+            self._others.start(self._container, self._stream)
 
     def _movie_timescale(self, time_base: Fraction) -> int:
         """Units per second in which MP4 notes where each track starts; FFmpeg's 1000 would round an offset to 1 ms."""
-        exact = math.lcm(time_base.denominator, self._audio.sample_rate if self._audio else 1)
+        exact = math.lcm(time_base.denominator, *(self._others.sample_rates if self._others else ()))
         return exact if exact < _INT32_MAX else time_base.denominator
 
     def _mux(self, packets: list["Packet[VideoStream]"]) -> None:
-        """Writes encoded video, and the sound up to the same moment before it."""
+        """Writes encoded video, and the other streams up to the same moment before it."""
         for packet in packets:
-            if self._audio and packet.dts is not None:
-                self._audio.copy_until(Fraction(packet.dts * packet.time_base))
+            if self._others and packet.dts is not None:
+                self._others.copy_until(Fraction(packet.dts * packet.time_base))
             cast(OutputContainer, self._container).mux_one(packet)
 
     def _finish(self) -> None:
@@ -143,8 +146,8 @@ class VideoFileSink:
             raise VideoNSTError(f"no frames came, so {self._part.target} was not written")
         with self._writing():
             self._mux(self._stream.encode(None))
-            if self._audio:
-                self._audio.copy_until(None)
+            if self._others:
+                self._others.copy_until(None)
             self._container.close()
 
     @contextlib.contextmanager
@@ -159,8 +162,8 @@ class VideoFileSink:
 
     def _close(self) -> None:
         """Lets go of both files; after a failure the output container cannot be closed without a second one."""
-        if self._audio:
-            self._audio.close()
+        if self._others:
+            self._others.close()
         if self._container is not None:
             with contextlib.suppress(av.FFmpegError, OSError):
                 self._container.close()

@@ -9,6 +9,7 @@ from typing import Protocol, Self
 
 from videonst.errors import InputError
 from videonst.frame import Frame
+from videonst.trim import WHOLE, Trim
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -19,12 +20,16 @@ class SourceInfo:
 
     Attributes:
         path: the file, None where there is none.
-        width: pixels.
-        height: pixels.
-        frame_count: as the container states it, None where it does not; the frames themselves decide.
+        width: pixels of the upright picture.
+        height: pixels of the upright picture.
+        frame_count: as the container states it (of a part, as its duration suggests), None where it does not; the
+            frames themselves decide.
         duration: seconds, None where unknown.
         average_rate: frames per second, None where unknown.
+        sample_aspect_ratio: width of a pixel over its height as shown, 1 where the source does not say.
         is_still: a single picture.
+        part: what is taken of the file, seconds on the file's own clock; its start is that of the first frame, which
+            is delivered as time 0.
     """
 
     path: Path | None
@@ -33,7 +38,9 @@ class SourceInfo:
     frame_count: int | None = None
     duration: float | None = None
     average_rate: Fraction | None = None
+    sample_aspect_ratio: Fraction = Fraction(1)
     is_still: bool = False
+    part: Trim = WHOLE
 
 
 class Source(Protocol):
@@ -51,11 +58,15 @@ class Source(Protocol):
     ) -> None: ...
 
 
-def open_source(path: str | Path) -> Source:
+def open_source(path: str | Path, trim: Trim = WHOLE) -> Source:
     """Opens a picture (by its suffix, see `PICTURE_SUFFIXES`) or else a video file.
 
+    Args:
+        path: the file.
+        trim: the part of a video to take, counted from where its sound or picture starts.
+
     Raises:
-        InputError: no such file, or nothing in it that can be shown.
+        InputError: no such file, nothing in it that can be shown, or no frame in the part to take.
     """
     path = Path(path)
     if path.is_dir():
@@ -63,9 +74,11 @@ def open_source(path: str | Path) -> Source:
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path")
     if path.suffix.lower() in PICTURE_SUFFIXES:
+        if trim != WHOLE:
+            raise InputError(f"{path} is a picture and has no duration; leave out start, end and duration")
         from videonst.sources.image import ImageFileSource
 
         return ImageFileSource(path)
     from videonst.sources.video import VideoFileSource
 
-    return VideoFileSource(path)
+    return VideoFileSource(path, trim)

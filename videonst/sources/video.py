@@ -1,6 +1,7 @@
 """A video file as a source of frames."""
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -15,43 +16,62 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from videonst.av_frame import FrameConverter
+from videonst.av_frame import FrameConverter, Orientation
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
 from videonst.sources.source import SourceInfo
+from videonst.trim import WHOLE, Trim
 
 _log = logging.getLogger(__name__)
 
 
 class VideoFileSource:
-    """A video file: the frames of its largest video stream, at the times at which the file shows them.
+    """A video file: the frames of its largest video stream, upright, at the times at which the file shows them.
 
     The duration of a frame runs to the next one, that of the last to the end of the stream; the decoder's durations
     count in decoding order. Of a damaged file what decodes is delivered, and a warning counts the rest.
 
+    Of a part, the first frame is the first one shown at or after its start, and it is delivered as time 0.
+
     Raises:
-        InputError: not a video, no picture in it, or none that decodes.
+        InputError: not a video, no picture in it, none that decodes, or none in the part to take.
         VideoNSTError: while iterating: the file could not be read on.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, trim: Trim = WHOLE) -> None:
         self._path = path
-        self._container = _open(path)
+        self._open()
         try:
-            self._stream = _video_stream(self._container, path)
-            self._stream.thread_type = "AUTO"
             self._time_base = _fraction(self._stream.time_base) or Fraction(1, 1000)
             self._converter = FrameConverter()
+            self._orientation = Orientation()
             self._lost = 0
+            self._last_pts: int | None = None
+            self._next_pts: int | None = None
+            self._origin = _origin(self._container)
+            self._start, self._end = (
+                None if time is None else math.ceil((self._origin + time) / self._time_base)
+                for time in (trim.start, trim.end)
+            )
             decoded = self._decoded()
             first = next(decoded, None)
             if first is None:
-                raise InputError(f"{path} holds no video frame that can be decoded; check that the file is complete")
-            self.info = _info(path, self._container, self._stream, first)
+                raise InputError(self._nothing_to_show(trim))
+            self._offset = first.pts if self._start is not None else 0
+            self.info = self._info(first, trim)
             self._frames = self._timed(chain((first,), decoded))
         except BaseException:
             self._container.close()
             raise
+
+    def _open(self) -> None:
+        self._container = open_container(self._path)
+        try:
+            self._stream = shown_stream(self._container, self._path)
+        except BaseException:
+            self._container.close()
+            raise
+        self._stream.thread_type = "AUTO"
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
@@ -71,24 +91,58 @@ class VideoFileSource:
         for frame in frames:
             if pending is not None:
                 delivered += 1
-                yield replace(pending, duration=frame.pts - pending.pts)
+                yield self._shifted(pending, frame.pts - pending.pts)
             pending = frame
         if pending is not None:
             yield self._last(pending, delivered + 1)
 
+    def _shifted(self, frame: Frame, duration: int) -> Frame:
+        """At its time in the part, and not lasting beyond it."""
+        if self._end is not None:
+            duration = min(duration, self._end - frame.pts)
+        return replace(frame, pts=frame.pts - self._offset, duration=duration)
+
     def _decoded(self) -> Iterator[Frame]:
-        """The frames in presentation order, with the durations that the decoder gives."""
-        last_pts: int | None = None
-        next_pts = 0
-        for picture in self._pictures():
-            if last_pts is None and picture.rotation:
-                _log.warning("%s: a rotation of %d° in the file is not applied", self._path, picture.rotation)
-            pts = next_pts if picture.pts is None else picture.pts
-            if last_pts is not None and pts <= last_pts:  # two pictures cannot share one moment
+        """The frames of the part in presentation order, with the durations that the decoder gives."""
+        expected_pts = 0
+        for picture in self._pictures_from_start():
+            if self._last_pts is None:
+                self._orientation = Orientation.of(picture)
+                if self._orientation.oblique:
+                    _log.warning("%s is to be shown tilted; only quarter turns are applied", self._path)
+            pts = expected_pts if picture.pts is None else picture.pts
+            if self._last_pts is not None and pts <= self._last_pts:  # two pictures cannot share one moment
                 self._lost += 1
                 continue
-            last_pts, next_pts = pts, pts + (picture.duration or self._nominal_duration())
-            yield self._converter.from_av(picture, pts=pts, time_base=self._time_base)
+            if self._end is not None and pts >= self._end:
+                self._next_pts = pts
+                return
+            self._last_pts, expected_pts = pts, pts + (picture.duration or self._nominal_duration())
+            if self._start is None or pts >= self._start:
+                yield self._converter.from_av(picture, pts=pts, time_base=self._time_base)
+
+    def _pictures_from_start(self) -> Iterator[VideoFrame]:
+        """Seeks, where that is exact: where the first picture is a key frame, and not after the start."""
+        for margin in _SEEK_MARGINS if self._container.format.name in _TIMED_FORMATS else ():
+            seek_to = (self._start or 0) - math.ceil(margin / self._time_base)
+            if self._start is None or seek_to <= (self._stream.start_time or 0):
+                break
+            try:
+                self._container.seek(seek_to, stream=self._stream)
+            except av.FFmpegError:
+                break
+            pictures = self._pictures()
+            first = next(pictures, None)
+            if first is not None and first.key_frame and first.pts is not None and first.pts <= self._start:
+                self._lost = 0  # what precedes a key frame need not decode
+                yield first
+                yield from pictures
+                return
+        if self._start is not None:
+            self._container.close()
+            self._open()
+            self._lost = 0
+        yield from self._pictures()
 
     def _pictures(self) -> Iterator[VideoFrame]:
         packets = self._container.demux(self._stream)
@@ -112,66 +166,124 @@ class VideoFileSource:
         return max(1, round(1 / (rate * self._time_base)))
 
     def _last(self, frame: Frame, delivered: int) -> Frame:
-        """The last frame, lasting to the end that the file states; warns of those that should have followed."""
-        missing = max(0, (self.info.frame_count or 0) - delivered)
-        remaining = frame.duration
-        if self._stream.duration:
-            end = (self._stream.start_time or 0) + self._stream.duration
-            remaining = max(remaining, end - frame.pts)  # with B-frames either can be short, neither is ever long
-        if missing and remaining > frame.duration + self._nominal_duration():
-            self._lost = max(self._lost, missing)
-        elif not missing:
-            frame = replace(frame, duration=remaining)
+        """The last frame, lasting to the next one in the file or else to the end; reports what was lost."""
+        duration = self._last_duration(frame, delivered)
         if self._lost:
             _log.warning(
                 "%s is damaged: %d frames delivered, %d could not be decoded", self._path, delivered, self._lost
             )
-        return frame
+        return self._shifted(frame, duration)
+
+    def _last_duration(self, frame: Frame, delivered: int) -> int:
+        """As the file states its end, unless frames are missing before it, which are counted."""
+        if self._next_pts is not None:
+            return self._next_pts - frame.pts
+        if not self._stream.duration:
+            return frame.duration
+        end = (self._stream.start_time or 0) + self._stream.duration
+        remaining = max(frame.duration, end - frame.pts)  # with B-frames either can be short, neither is ever long
+        is_cut_short = remaining > frame.duration + self._nominal_duration()
+        if self._start is not None:  # frames before it were not counted
+            return frame.duration if is_cut_short else remaining
+        missing = max(0, self._stream.frames - delivered)
+        if missing and is_cut_short:
+            self._lost = max(self._lost, missing)
+        return frame.duration if missing else remaining
+
+    def _nothing_to_show(self, trim: Trim) -> str:
+        if self._next_pts is not None:
+            first, last = (float(time or 0) for time in (trim.start, trim.end))
+            return f"no frame of {self._path} begins between {first:g} s and {last:g} s; choose a later end"
+        if self._last_pts is not None and trim.start is not None:
+            last = float(self._last_pts * self._time_base - self._origin)
+            return (
+                f"{self._path} has its last frame at {last:.3f} s, before the start at {float(trim.start):g} s; "
+                "choose an earlier start"
+            )
+        return f"{self._path} holds no video frame that can be decoded; check that the file is complete"
+
+    def _info(self, first: Frame, trim: Trim) -> SourceInfo:
+        stream, container = self._stream, self._container
+        duration: Fraction | None = None
+        if stream.duration:
+            duration = stream.duration * self._time_base
+        elif container.duration:
+            duration = Fraction(container.duration, av.time_base)
+        frame_count, rate = stream.frames or None, _fraction(stream.average_rate)
+        if duration is not None and trim != WHOLE:
+            length, skipped = duration, trim.start or Fraction(0)
+            duration = max(Fraction(0), min(length, trim.end or length) - skipped)
+            frame_count = round(duration * rate) if rate else None
+        part = Trim(
+            start=None if trim.start is None else first.time,
+            end=None if trim.end is None else self._origin + trim.end,
+        )
+        aspect_ratio = _fraction(stream.sample_aspect_ratio) or Fraction(1)
+        return SourceInfo(
+            self._path,
+            first.width,
+            first.height,
+            frame_count=frame_count,
+            duration=None if duration is None else float(duration),
+            average_rate=rate,
+            sample_aspect_ratio=1 / aspect_ratio if self._orientation.swapped else aspect_ratio,
+            part=part,
+        )
 
 
-def _open(path: Path) -> InputContainer:
+def shown_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The largest video stream, as ffmpeg chooses; cover art is none.
+
+    Raises:
+        InputError: there is none in `path`, which `container` has open.
+    """
+    if container.format.name == _TEXT_FORMAT:
+        raise InputError(f"{path} is a text file; expected a video or picture file")
+    streams = [s for s in container.streams.video if not Disposition(s.disposition) & Disposition.attached_pic]
+    if not streams:
+        what = "only sound" if container.streams.audio else "no video"
+        raise InputError(f"{path} holds {what}; expected a file with a video stream")
+    decodable = [stream for stream in streams if stream.codec_context is not None]
+    if not decodable:
+        raise InputError(f"{path} holds video in a format that FFmpeg cannot decode; convert it to another first")
+    return max(decodable, key=lambda stream: stream.width * stream.height)
+
+
+def open_container(path: Path) -> InputContainer:
+    """The opened file. Metadata that is no UTF-8 is read with replacement characters.
+
+    Raises:
+        InputError: it cannot be read, or is no video file.
+    """
     try:
-        return av.open(f"file:{path}")  # "file:" keeps a colon in the name from being read as a protocol
+        # "file:" keeps a colon in the name from being read as a protocol
+        return av.open(f"file:{path}", metadata_errors="replace")
     except av.error.InvalidDataError as error:
         raise InputError(f"{path} is not a video file; expected MP4, MOV, MKV or another that FFmpeg reads") from error
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"cannot open {path}: {error.strerror}") from error
 
 
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The largest video stream, as ffmpeg chooses; cover art is none."""
-    streams = [
-        stream for stream in container.streams.video if not Disposition(stream.disposition) & Disposition.attached_pic
-    ]
-    if container.format.name == _TEXT_FORMAT:
-        raise InputError(f"{path} is a text file; expected a video or picture file")
-    if not streams:
-        what = "only sound" if container.streams.audio else "no video"
-        raise InputError(f"{path} holds {what}; expected a file with a video stream")
-    return max(streams, key=lambda stream: stream.width * stream.height)
-
-
 _DEFAULT_RATE = Fraction(25)
 """Frames per second where a file states neither rate nor times, FFmpeg's own default."""
+
+_TIMED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts")
+"""Formats that store the presentation time of every frame. For others, such as AVI, FFmpeg makes up times, and others
+after a seek."""
+
+_SEEK_MARGINS = (0, 2, 10)
+"""Seconds before the start to seek to, one after the other. Indices know decoding times, so the key frame found may be
+shown after the start, by as much as frames are reordered; without an index any picture may be found."""
 
 _TEXT_FORMAT = "tty"
 """FFmpeg shows any .txt file as a terminal session."""
 
 
-def _info(path: Path, container: InputContainer, stream: VideoStream, first: Frame) -> SourceInfo:
-    duration: float | None = None
-    if stream.duration and stream.time_base:
-        duration = float(stream.duration * stream.time_base)
-    elif container.duration:
-        duration = container.duration / av.time_base
-    return SourceInfo(
-        path,
-        first.width,
-        first.height,
-        frame_count=stream.frames or None,
-        duration=duration,
-        average_rate=_fraction(stream.average_rate),
-    )
+def _origin(container: InputContainer) -> Fraction:
+    """Where sound or picture starts, seconds on the file's clock; not before 0, where encoders put what none hears."""
+    streams = (*container.streams.video, *container.streams.audio)
+    starts = [s.start_time * Fraction(s.time_base or 0) for s in streams if s.start_time is not None]
+    return max(Fraction(0), min(starts, default=Fraction(0)))
 
 
 def _fraction(rational: Fraction | None) -> Fraction | None:

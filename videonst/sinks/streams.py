@@ -1,0 +1,300 @@
+"""What a file holds besides its pictures, copied into the output without decoding it."""
+
+import contextlib
+import io
+import logging
+import math
+from collections.abc import Collection, Iterator, Mapping
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import AttachmentStream, Discard, Disposition, Stream
+from av.video.stream import VideoStream
+
+from videonst.errors import InputError
+from videonst.sources.video import open_container, shown_stream
+from videonst.trim import Trim
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
+_log = logging.getLogger(__name__)
+
+KINDS = ("audio", "subtitles", "data", "attachments")
+"""What can be left out by name. Cover art counts as an attachment."""
+
+
+class StreamCopy:
+    """Copies streams packet by packet, in step with the video, and chapters and metadata. Made by `open_streams`.
+
+    Of a part, the packets that sound or show in it are copied, texts and chapters cut at its ends. Sound cannot be cut
+    within a packet, so it begins up to one packet before time 0, and ends up to one packet late.
+
+    Attributes:
+        sample_rates: samples per second of each audio stream.
+    """
+
+    def __init__(self, container: InputContainer, shown: VideoStream, streams: list[Stream], part: Trim) -> None:
+        self._container = container
+        self._shown = shown
+        self._streams = streams
+        self._start, self._end = part.start, part.end
+        self.sample_rates = [s.codec_context.sample_rate for s in streams if isinstance(s, AudioStream)]
+        for stream in container.streams:
+            if stream not in streams:
+                stream.discard = Discard.all  # spares reading it
+
+    def start(self, output: OutputContainer, video: VideoStream) -> None:
+        """Adds everything to the output, in which `video` is there already; before the first packet is written."""
+        tags = _kept(self._shown.metadata, output)
+        video.metadata.update({key: value for key, value in tags.items() if key.lower() in _REPAINTED_TAGS})
+        if self._start:
+            video.metadata.pop("timecode", None)  # true of the first frame only
+        video.disposition = self._shown.disposition
+        output.metadata.update(_kept(self._container.metadata, output))
+        output.set_chapters(self._chapters())
+        self._output = output
+        packed = [s for s in self._streams if _is_cover(s) and output.format.name == "matroska"]
+        self._streams = [stream for stream in self._streams if stream not in packed]
+        for stream, picture in zip(packed, _cover_art(self._container, packed), strict=True):
+            output.add_attachment(*_file_name_and_type(stream), picture)
+        self._copies = {stream.index: _add(output, stream) for stream in self._streams}
+        self._seek()
+        self._packets = (packet for packet in self._demux() if self._move(packet))
+        self._pending = next(self._packets, None)
+
+    def copy_until(self, time: Fraction | None) -> None:
+        """Copies what is decoded up to `time` (seconds), everything that is left where None."""
+        while self._pending is not None and (time is None or _time(self._pending) <= time):
+            self._pending.stream = self._copies[self._pending.stream_index]
+            self._output.mux_one(self._pending)
+            self._pending = next(self._packets, None)
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _demux(self) -> Iterator["Packet[Stream]"]:
+        if not self._streams:
+            return
+        try:
+            for packet in self._container.demux(self._streams):
+                if self._end is not None and packet.dts is not None and _time(packet) > self._end + _INTERLEAVING:
+                    return
+                if packet.size:  # an empty packet marks the end, and only that
+                    yield packet
+        except av.error.InvalidDataError:
+            _log.warning(
+                "%s is damaged: its sound and other streams end early", self._container.name.removeprefix("file:")
+            )
+
+    def _seek(self) -> None:
+        seek_to = math.floor(((self._start or 0) - _INTERLEAVING) * av.time_base)
+        if seek_to > (self._container.start_time or 0):
+            with contextlib.suppress(av.FFmpegError):  # then everything is read from the beginning
+                self._container.seek(seek_to)
+
+    def _move(self, packet: "Packet[Stream]") -> bool:
+        """To its time in the part; False where it lies outside. A packet that ends where the part starts is kept: what
+        sounds first may need it to be decoded."""
+        if packet.pts is None:  # cover art
+            return True
+        is_text = packet.stream.type == "subtitle"
+        unit = Fraction(packet.time_base)
+        first, last = packet.pts, packet.pts + (packet.duration or 0)
+        if self._end is not None:
+            end = math.ceil(self._end / unit)
+            if first >= end:
+                return False
+            last = min(last, end) if is_text else last
+        if self._start is not None:
+            start = math.floor(self._start / unit)
+            if first < start and (last <= start if is_text else last < start):
+                return False
+            first = max(first, start) - start if is_text else first - start
+            last -= start
+        if packet.dts is not None:
+            packet.dts += first - packet.pts
+        packet.pts, packet.duration = first, last - first
+        return True
+
+    def _chapters(self) -> list["Chapter"]:
+        moved: list[Chapter] = []
+        first = self._start or Fraction(0)
+        for chapter in self._container.chapters():
+            unit = Fraction(chapter["time_base"] or 1)
+            start, end = max(chapter["start"] * unit, first), chapter["end"] * unit
+            end = end if self._end is None else min(end, self._end)
+            if start < end:
+                moved.append({**chapter, "start": round((start - first) / unit), "end": round((end - first) / unit)})
+        return moved
+
+
+_INTERLEAVING = Fraction(10)
+"""Seconds by which packets of one moment lie apart in a file at most: FFmpeg's `max_interleave_delta`."""
+
+
+def open_streams(path: Path, target: Path, muxers: Mapping[str, str], drop: Collection[str], part: Trim) -> StreamCopy:
+    """All streams of `path` but its pictures. Data streams that the target's container cannot hold are left out with a
+    warning, as are further video streams.
+
+    The file gets a container of its own, so that nothing is shared with the thread that decodes the video.
+
+    Args:
+        path: the file that holds them.
+        target: the output file.
+        muxers: by suffix: the target's, and the alternatives to name.
+        drop: of `KINDS`, what to leave out.
+        part: of the file, on its own clock; its start becomes time 0.
+
+    Raises:
+        InputError: the target's container cannot hold a stream that is not left out, or `drop` names no kind.
+    """
+    for kind in drop:
+        if kind not in KINDS:
+            raise InputError(f"cannot leave out {kind!r}; expected one of {', '.join(KINDS)}")
+    container = open_container(path)
+    try:
+        shown = shown_stream(container, path)
+        return StreamCopy(container, shown, _chosen(container, shown, path, target, muxers, drop), part)
+    except BaseException:
+        container.close()
+        raise
+
+
+def _chosen(
+    container: InputContainer,
+    shown: VideoStream,
+    path: Path,
+    target: Path,
+    muxers: Mapping[str, str],
+    drop: Collection[str],
+) -> list[Stream]:
+    chosen: list[Stream] = []
+    refused: list[Stream] = []
+    for stream in container.streams:
+        kind = _kind(stream)
+        if stream is shown or kind in drop or _is_written_anew(stream):
+            continue
+        if kind is None:
+            _log.warning("%s holds another video stream, #%d, which is left out", path, stream.index)
+        elif _holds(muxers[target.suffix.lower()], stream):
+            chosen.append(stream)
+        elif kind == "data":
+            _log.warning("%s cannot hold data stream #%d of %s, which is left out", target.suffix, stream.index, path)
+        else:
+            refused.append(stream)
+    if refused:
+        holding = [s for s, muxer in muxers.items() if all(_holds(muxer, stream) for stream in (*chosen, *refused))]
+        instead = f"write {' or '.join(holding)} instead, or " if holding else ""
+        options = " ".join(f"--drop {kind}" for kind in dict.fromkeys(map(_kind, refused)))
+        raise InputError(
+            f"{target.suffix} cannot hold {', '.join(map(_describe, refused))} of {path.name}; "
+            f"{instead}leave it out with {options}"
+        )
+    return chosen
+
+
+def _kind(stream: Stream) -> str | None:
+    """Of `KINDS`, None for video."""
+    if stream.type == "video":
+        return "attachments" if _is_cover(stream) else None
+    return {"audio": "audio", "subtitle": "subtitles", "attachment": "attachments"}.get(stream.type, "data")
+
+
+def _is_cover(stream: Stream) -> bool:
+    return bool(Disposition(stream.disposition) & Disposition.attached_pic)
+
+
+def _is_written_anew(stream: Stream) -> bool:
+    """MOV and MP4 keep chapters and timecode in streams that their muxer makes from the metadata."""
+    return stream.discard == Discard.all or (stream.type == "data" and "timecode" in stream.metadata)
+
+
+def _describe(stream: Stream) -> str:
+    name = stream.name if isinstance(stream, AttachmentStream) else stream.codec_context and stream.codec_context.name
+    return f"{name or 'unknown'} ({_kind(stream)})"
+
+
+def _holds(muxer: str, stream: Stream) -> bool:
+    """Asks the muxer itself, by writing the header of a file in memory; it would say nothing of losing cover art."""
+    if _is_cover(stream) and muxer not in _COVER_MUXERS:
+        return False
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as output:
+            _add(output, stream)
+            output.start_encoding()
+    except (ValueError, av.FFmpegError):
+        return False
+    return True
+
+
+def _add(output: OutputContainer, stream: Stream) -> Stream:
+    copy = output.add_stream_from_template(stream)
+    copy.disposition = stream.disposition
+    copy.metadata.clear()
+    copy.metadata.update(_kept(stream.metadata, output))
+    if stream.codec_context is not None and stream.codec_context.name == "mov_text":
+        units = Fraction(stream.time_base or 1).denominator
+        copy.time_base = Fraction(1, units * math.ceil(_FINE / units))
+    return copy
+
+
+_FINE = 1_000_000
+"""Units per second. FFmpeg's MP4 muxer ends a text, by one more empty sample, as soon as any packet's decoding time is
+the larger number, whatever the units of either: with fine units for the text it never is."""
+
+
+def _kept(metadata: Mapping[str, str], output: OutputContainer) -> dict[str, str]:
+    """Without what describes the old file, in the words of the new one. MP4 calls the title of a stream its name."""
+    kept = {key: value for key, value in metadata.items() if not key.lower().startswith(_OUTDATED_TAGS)}
+    tags = {"title" if key == "name" else key: value for key, value in kept.items()}
+    if output.format.name == "mov" and "language" in tags:
+        tags["language"] = _APPLE_LANGUAGES.get(tags["language"], tags["language"])
+    return tags
+
+
+_APPLE_LANGUAGES = {
+    "bod": "tib", "cym": "wel", "cze": "ces", "deu": "ger", "ell": "gre", "eus": "baq", "fas": "per",
+    "fre": "fra", "hrv": "hr ", "hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac", "msa": "may", "mya": "bur",
+    "nld": "dut", "rum": "ron", "slo": "slk", "sqi": "alb", "srp": "sr ", "swe": "sve", "zho": "chi",
+}  # fmt: skip
+"""Of the two codes that ISO 639-2 has for some languages the one that FFmpeg's MOV muxer knows; it drops others."""
+
+_COVER_MUXERS = ("mp4", "matroska")
+
+_OUTDATED_TAGS = (
+    "major_brand", "minor_version", "compatible_brands", "encoder", "vendor_id",
+    "duration", "bps", "number_of_frames", "number_of_bytes", "_statistics",
+)  # fmt: skip
+"""Beginnings of the names of what a muxer writes anew, and of what mkvmerge counted in the old file."""
+
+_REPAINTED_TAGS = {"language", "title", "handler_name", "timecode"}
+"""What stays true of a video stream that is encoded anew."""
+
+
+def _cover_art(container: InputContainer, streams: list[Stream]) -> list[bytes]:
+    """The pictures, which FFmpeg delivers as the first packets; Matroska wants them as files."""
+    pictures = {packet.stream_index: bytes(packet) for packet in islice(container.demux(streams), len(streams))}
+    return [pictures[stream.index] for stream in streams]
+
+
+def _file_name_and_type(stream: Stream) -> tuple[str, str]:
+    """The names under which players look for cover art in Matroska."""
+    kind = stream.codec_context.name.replace("mjpeg", "jpeg")
+    name = stream.metadata.get("filename", f"cover.{kind.replace('jpeg', 'jpg')}")
+    return name, stream.metadata.get("mimetype", f"image/{kind}")
+
+
+def _time(packet: "Packet[Stream]") -> Fraction:
+    """When the packet is decoded, seconds; packets that do not say follow the one before."""
+    timestamp = packet.pts if packet.dts is None else packet.dts
+    return timestamp * Fraction(packet.time_base) if timestamp is not None else _BEFORE_ALL
+
+
+_BEFORE_ALL = Fraction(-(2**31))
