@@ -18,10 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-import av
 import numpy as np
 
 import videonst
@@ -30,6 +30,7 @@ from videonst.engines.metadata import StyleInfo
 from videonst.engines.onnx import OnnxEngine
 from videonst.frame import Frame
 from videonst.models import list_models
+from videonst.sinks import open_sink
 from videonst.sources import open_source
 from videonst.styles import StyleMix
 
@@ -132,25 +133,20 @@ def compare_memory(folder: Path, clip: Path) -> dict:
 
 def repeat(clip: Path, target: Path, times: int) -> None:
     """The pictures of `clip`, `times` over, without sound."""
-    with av.open(str(target), "w") as out:
-        stream, offset = None, 0
+    offset = 0
+    with open_sink(target, preset="ultrafast") as sink:
         for _ in range(times):
-            with av.open(str(clip)) as source:
-                video = source.streams.video[0]
-                stream = stream or out.add_stream_from_template(video)
-                packets = [p for p in source.demux(video) if p.size]
-                for packet in packets:
-                    packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
-                    packet.stream = stream
-                    out.mux_one(packet)
-                offset = max(p.pts + p.duration for p in packets)
+            with open_source(clip) as source:
+                for frame in source:
+                    sink.write(replace(frame, pts=frame.pts + offset))
+            offset += frame.pts + frame.duration
 
 
 def peak(clip: Path, target: Path) -> float:
     code = (
-        "import resource, sys, videonst; videonst.convert(*sys.argv[1:], 'great_wave', model='tiny', device='cpu');"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    )
+        "import sys, videonst; videonst.convert(*sys.argv[1:], 'great_wave', model='tiny', device='cpu');"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )  # not ru_maxrss, which a process takes over from the one that started it
     done = subprocess.run([sys.executable, "-c", code, clip, target], capture_output=True, text=True, check=True)
     return round(int(done.stdout) / 1024, 1)
 
