@@ -1,12 +1,19 @@
 """Fixtures shared by the tests: where the data lies, small pictures, a perceptual network that needs no download."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> None:
+    """A suite started in the background (`pytest &`) inherits an ignored SIGINT, and so would the processes it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
