@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c() -> None:
-    """A suite started in the background (`pytest &`) inherits an ignored SIGINT, and so would the processes it starts."""
+    """A suite in the background (`pytest &`) inherits an ignored SIGINT, and so would the processes it starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
