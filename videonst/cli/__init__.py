@@ -10,7 +10,7 @@ import typer
 
 from videonst import __version__
 from videonst.cli import convert, demo, doctor, export, models, styles, train
-from videonst.cli.console import complain
+from videonst.cli.console import complain, watch_for_interrupt
 from videonst.errors import VideoNSTError
 
 app = typer.Typer(
@@ -53,6 +53,7 @@ INTERRUPTED = 128 + signal.SIGINT
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 failed on the way, 2 bad input or usage, 130 interrupted by Ctrl-C."""
+    watch_for_interrupt()
     try:
         app(prog_name="videonst")
     except VideoNSTError as error:

@@ -1,7 +1,9 @@
 """What the verbs share: options, progress bar, JSON. Progress and messages go to stderr, results to stdout."""
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +22,23 @@ Model = Annotated[str, typer.Option("--model", "-m", help="fast, tiny, full, or 
 Device = Annotated[str, typer.Option(help="auto, cuda, tensorrt, coreml or cpu; only auto chooses.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+_interrupted = threading.Event()
+
+
+def watch_for_interrupt() -> None:
+    """Remembers Ctrl-C beside raising it: a KeyboardInterrupt inside a callback of FFmpeg's is lost there.
+
+    Where SIGINT is ignored (a background job), it stays ignored.
+    """
+
+    def interrupt(number: int, stack: object) -> None:
+        _interrupted.set()
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def complain(message: str) -> None:
@@ -50,6 +69,8 @@ def frame_progress(label: str) -> Iterator[Callable[["PipelineProgress"], None]]
         task = bar.add_task(label, total=None, rate="", left="")
 
         def update(progress: "PipelineProgress") -> None:
+            if _interrupted.is_set():
+                raise KeyboardInterrupt
             bar.update(
                 task,
                 completed=progress.frames_done,
