@@ -46,7 +46,7 @@ def card(tier: str) -> str:
         "",
         f"- {metadata.training.steps:,} of the recipe's {recipe['steps']:,} steps of batch {recipe['batch']}, "
         f"on 2 CPU cores; recipe: `models/recipes/{tier}.toml`, commit {metadata.training.commit}.",
-        f"- Photographs: {metadata.training.data} (research and non-commercial terms; mixed Creative Commons).",
+        f"- Data: {metadata.training.data} (research and non-commercial terms; mixed Creative Commons).",
         "- Paintings: public domain, listed below. Losses: VGG-19 (Visual Geometry Group, CC BY 4.0).",
         *(line if line.startswith("  ") else f"- {line}" for line in NOTES.get(tier, ())),
         "",
