@@ -10,9 +10,14 @@ from videonst.pipeline import PipelineProgress, run
 from videonst.sinks import open_sink
 from videonst.sources import open_source
 from videonst.styles import StyleMix
+from videonst.temporal import DEFAULT_STEADY, Stabiliser
+from videonst.temporal.flow import DisFlow
 from videonst.trim import Time, Trim
 
 DEFAULT_MODEL = "fast"
+
+FILE_FLOW = "medium"
+"""How motion is found in files, where nobody waits for the next frame."""
 
 
 def load(model: str | Path = DEFAULT_MODEL, *, device: str = "auto") -> "Stylizer":
@@ -67,6 +72,18 @@ class Stylizer:
         """
         return self.engine.stylize(Frame(image), _mix(style, strength, keep_colour)).pixels
 
+    def steady(self, amount: float = DEFAULT_STEADY, *, flow: str = FILE_FLOW) -> Stabiliser:
+        """An engine for the frames of one clip or camera, in order, that keeps them steady.
+
+        Args:
+            amount: 0 (each frame on its own) to 1 (hold still); may be set later, as `steady`.
+            flow: how motion is found: "ultrafast", "fast" (for live pictures) or "medium".
+
+        Raises:
+            InputError: a value out of range.
+        """
+        return Stabiliser(self.engine, steady=amount, flow=DisFlow(flow))
+
 
 def convert(
     source: str | Path,
@@ -75,6 +92,8 @@ def convert(
     *,
     strength: float = 1.0,
     keep_colour: bool = False,
+    steady: float = DEFAULT_STEADY,
+    flow: str = FILE_FLOW,
     model: str | Path | Stylizer = DEFAULT_MODEL,
     device: str = "auto",
     start: Time | None = None,
@@ -94,6 +113,8 @@ def convert(
         target: .mp4, .mov or .mkv for a video, .png, .jpg or .webp for a picture.
         style: a mixture such as "starry_night:0.7, great_wave:0.3".
         strength, keep_colour: as in `Stylizer.stylize`.
+        steady: 0 (each frame on its own) to 1 (hold still).
+        flow: how motion is found: "ultrafast", "fast" or "medium".
         model, device: as in `load`; `model` may be loaded already.
         start, end, duration: the part of a video to convert, as seconds or text, [HH:]MM:SS with decimals, counted
             from where the clip starts. The output begins, at time 0, with the first frame at or after `start`.
@@ -112,12 +133,13 @@ def convert(
     mix = _mix(style, strength, keep_colour)
     stylizer = model if isinstance(model, Stylizer) else load(model, device=device)
     trim = Trim.parse(start, end, duration)
+    engine = stylizer.steady(steady, flow=flow)
     mix.weights(stylizer.styles)  # an unknown style is refused before any file is touched
     with (
         open_source(source, trim) as frames,
         open_sink(target, frames.info, drop=drop, crf=crf, preset=preset, overwrite=overwrite) as sink,
     ):
-        return run(frames, lambda frame: stylizer.engine.stylize(frame, mix), sink, progress=progress)
+        return run(frames, lambda frame: engine.stylize(frame, mix), sink, progress=progress)
 
 
 def _mix(style: str | StyleMix, strength: float, keep_colour: bool) -> StyleMix:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from videonst.cli.console import Device, KeepColour, Model, Overwrite, Strength, Style, frame_progress
+from videonst.cli.console import Device, KeepColour, Model, Overwrite, Steady, Strength, Style, frame_progress
 
 
 def command(
@@ -14,6 +14,8 @@ def command(
     style: Style,
     strength: Strength = 1.0,
     keep_colour: KeepColour = False,
+    steady: Steady = 0.75,
+    flow: Annotated[str, typer.Option(help="How motion is found: ultrafast, fast or medium.")] = "medium",
     model: Model = "fast",
     device: Device = "auto",
     start: Annotated[str | None, typer.Option(metavar="TIME", help="Begin here: seconds or [HH:]MM:SS.mmm.")] = None,
@@ -38,6 +40,8 @@ def command(
             style,
             strength=strength,
             keep_colour=keep_colour,
+            steady=steady,
+            flow=flow,
             model=stylizer,
             start=start,
             end=end,
