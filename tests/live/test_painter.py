@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from live_fakes import Clock, FakeEngines, grey
+
 from videonst.errors import InputError
 from videonst.frame import Frame
 from videonst.live.controls import Controls
