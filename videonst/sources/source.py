@@ -13,6 +13,8 @@ from videonst.trim import WHOLE, Trim
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
+HDR_CHOICES = ("tonemap", "error")
+
 
 @dataclass(frozen=True)
 class SourceInfo:
@@ -28,6 +30,8 @@ class SourceInfo:
         average_rate: frames per second, None where unknown.
         sample_aspect_ratio: width of a pixel over its height as shown, 1 where the source does not say.
         is_still: a single picture.
+        pixel_format: FFmpeg's name of the format in which the file stores its pictures, None where unknown.
+        is_transparent: the first frame is not all opaque.
         part: what is taken of the file, seconds on the file's own clock; its start is that of the first frame, which
             is delivered as time 0.
     """
@@ -40,6 +44,8 @@ class SourceInfo:
     average_rate: Fraction | None = None
     sample_aspect_ratio: Fraction = Fraction(1)
     is_still: bool = False
+    pixel_format: str | None = None
+    is_transparent: bool = False
     part: Trim = WHOLE
 
 
@@ -58,16 +64,19 @@ class Source(Protocol):
     ) -> None: ...
 
 
-def open_source(path: str | Path, trim: Trim = WHOLE) -> Source:
+def open_source(path: str | Path, trim: Trim = WHOLE, *, hdr: str = "tonemap") -> Source:
     """Opens a picture (by its suffix, see `PICTURE_SUFFIXES`) or else a video file.
 
     Args:
         path: the file.
         trim: the part of a video to take, counted from where its sound or picture starts.
+        hdr: of `HDR_CHOICES`: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
 
     Raises:
-        InputError: no such file, nothing in it that can be shown, or no frame in the part to take.
+        InputError: no such file, nothing in it that can be shown, no frame in the part to take, or HDR refused.
     """
+    if hdr not in HDR_CHOICES:
+        raise InputError(f"cannot treat HDR by {hdr!r}; expected one of {', '.join(HDR_CHOICES)}")
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a directory; name a video or picture file")
@@ -81,4 +90,4 @@ def open_source(path: str | Path, trim: Trim = WHOLE) -> Source:
         return ImageFileSource(path)
     from videonst.sources.video import VideoFileSource
 
-    return VideoFileSource(path, trim)
+    return VideoFileSource(path, trim, hdr=hdr)
