@@ -9,8 +9,14 @@ from videonst.cli.console import Device, KeepColour, Model, Overwrite, Strength,
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Video or picture.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help=".mp4 .mov .mkv, or .png .jpg .webp for a picture.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="IN", help="Video, picture, folder or pattern (%05d.png) of pictures, address, or -."),
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(metavar="OUT", help=".mp4 .mov .mkv; .png .jpg .webp for a picture, %05d.png for many; or -."),
+    ],
     style: Style,
     strength: Strength = 1.0,
     keep_colour: KeepColour = False,
@@ -26,12 +32,18 @@ def command(
     crf: Annotated[float, typer.Option(help="x264 quality: 0 lossless, 18 visually lossless, 51 worst.")] = 18,
     preset: Annotated[str, typer.Option(help="x264 preset: ultrafast … veryslow.")] = "veryfast",
     overwrite: Overwrite = False,
+    rate: Annotated[str | None, typer.Option(help="Frames per second of numbered pictures; default 25.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop where the input is damaged.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Seconds to wait for a network address; default 10.")] = None,
+    stream_format: Annotated[
+        str, typer.Option("--format", help="For OUT = -: matroska, webm, mpegts, nut or (fragmented) mp4.")
+    ] = "matroska",
 ) -> None:
     """Repaint a video or picture file; timing, sound, subtitles and metadata stay."""
     from videonst.api import convert, load
 
     stylizer = load(model, device=device)
-    with frame_progress(source.name) as progress:
+    with frame_progress(Path(source).name) as progress:
         done = convert(
             source,
             target,
@@ -46,6 +58,10 @@ def command(
             crf=crf,
             preset=preset,
             overwrite=overwrite,
+            rate=rate,
+            strict=strict,
+            timeout=timeout,
+            stream_format=stream_format,
             progress=progress,
         )
     used = stylizer.description
