@@ -31,7 +31,7 @@ class ImageFileSink:
         if self._written:
             raise VideoNSTError(f"{self._part.target} is a picture and holds one frame, but a second one came")
         with self._part.writing():
-            self._part.path.write_bytes(_encode(frame, self._part.target.suffix))
+            self._part.path.write_bytes(encode_picture(frame, self._part.target.suffix))
         self._written = True
 
     def __enter__(self) -> Self:
@@ -49,7 +49,8 @@ class ImageFileSink:
             self._part.discard()
 
 
-def _encode(frame: Frame, suffix: str) -> bytes:
+def encode_picture(frame: Frame, suffix: str) -> bytes:
+    """The frame as a file of one of `PICTURE_SUFFIXES`."""
     suffix = suffix.lower()
     key = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
     options = [key[suffix], QUALITY] if suffix in key else []

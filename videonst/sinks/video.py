@@ -18,7 +18,8 @@ from av.video.stream import VideoStream
 from videonst.av_frame import FrameConverter, set_tags, written_tags
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
-from videonst.sinks.part_file import PartFile
+from videonst.sinks.part_file import Output, PartFile
+from videonst.sinks.stdout import DEFAULT_STREAM_FORMAT, STREAMED_FORMATS, StandardOutput
 from videonst.sinks.streams import StreamCopy, open_streams
 from videonst.sources import SourceInfo
 
@@ -53,24 +54,30 @@ class VideoFileSink:
         crf: float = 18,
         preset: str = "veryfast",
         overwrite: bool = False,
+        stream_format: str = DEFAULT_STREAM_FORMAT,
     ) -> None:
+        is_stdout = str(path) == "-"
+        if is_stdout and stream_format not in STREAMED_FORMATS:
+            raise InputError(f"unknown format {stream_format!r}; expected one of {', '.join(STREAMED_FORMATS)}")
         if not 0 <= crf <= MAX_CRF:
             raise InputError(f"crf {crf:g} is out of range; expected 0 (lossless) to {MAX_CRF} (worst)")
         if preset not in PRESETS:
             raise InputError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
         self._options = {"crf": f"{crf:g}", "preset": preset}
-        self._muxer = MUXERS[path.suffix.lower()]
+        self._muxer = STREAMED_FORMATS[stream_format] if is_stdout else MUXERS[path.suffix.lower()]
         self._rate = source.average_rate if source else None
         self._aspect_ratio = source.sample_aspect_ratio if source else Fraction(1)
-        source_path = source.path if source else None
-        self._part = PartFile(path, source_path, overwrite=overwrite)
+        self._part: Output = (
+            StandardOutput() if is_stdout else PartFile(path, source.path if source else None, overwrite=overwrite)
+        )
         self._others: StreamCopy | None = None
         self._container: OutputContainer | None = None
         self._converter = FrameConverter()
         self._last_time: Fraction | None = None
+        muxers = {f".{name}": muxer for name, muxer in STREAMED_FORMATS.items()} if is_stdout else MUXERS
         try:
-            if source and source_path:
-                self._others = open_streams(source_path, path, MUXERS, drop, source.part)
+            if source:
+                self._others = open_streams(source, Path(f"-.{stream_format}") if is_stdout else path, muxers, drop)
         except BaseException:
             self._part.discard()
             raise
@@ -110,9 +117,11 @@ class VideoFileSink:
     def _start(self, frame: Frame) -> None:
         """Sets the encoder up after the first frame."""
         options = {}
-        if self._muxer != "matroska":
+        if isinstance(self._part, StandardOutput):
+            options = self._part.options(self._muxer)
+        elif self._muxer != "matroska":
             options = {"movflags": "+faststart", "movie_timescale": str(self._movie_timescale(frame.time_base))}
-        self._container = av.open(f"file:{self._part.path}", "w", format=self._muxer, options=options)
+        self._container = av.open(self._part.url, "w", format=self._muxer, options=options)
         seconds = frame.duration * frame.time_base
         rate = self._rate or (1 / seconds if seconds else _DEFAULT_RATE)
         self._stream = self._container.add_stream("libx264", rate=rate, options=self._options)
@@ -124,7 +133,7 @@ class VideoFileSink:
         encoder.sample_aspect_ratio = self._aspect_ratio
         encoder.flags |= Flags.frame_duration  # without it PyAV's durations do not reach the muxer
         encoder.thread_type = "FRAME"  # PyAV's own choice, slices, costs quality
-        self._colour = written_tags(frame.colour, frame.height)
+        self._colour = written_tags(frame.colour, frame.height, self._pixel_format)
         set_tags(encoder, self._colour)
         if self._others:
             self._others.start(self._container, self._stream)

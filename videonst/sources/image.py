@@ -27,7 +27,7 @@ class ImageFileSource:
     """
 
     def __init__(self, path: Path) -> None:
-        self._pixels = _read(path)
+        self._pixels = read_picture(path)
         height, width = self._pixels.shape[:2]
         self.info = SourceInfo(path, width, height, frame_count=1, is_still=True)
 
@@ -43,7 +43,12 @@ class ImageFileSource:
         pass
 
 
-def _read(path: Path) -> Pixels:
+def read_picture(path: Path) -> Pixels:
+    """Upright 8-bit RGB, (height, width, 3), transparency laid over white.
+
+    Raises:
+        InputError: not a picture that OpenCV reads.
+    """
     try:
         encoded = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:

@@ -66,7 +66,7 @@ class Stabiliser:
         flow: what finds the motion; None takes `DisFlow()`.
 
     Attributes:
-        engine: as given.
+        engine: as given; may be replaced between frames by one with the same styles, such as a faster tier.
         last_painted: whether the engine worked on the last frame; False where it was equal to the one before.
 
     Raises:
