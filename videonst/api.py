@@ -1,6 +1,6 @@
 """What most programs need: load a model, repaint a picture, convert a file."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from videonst.engines import Engine, EngineDescription
@@ -92,8 +92,10 @@ def convert(
     end: Time | None = None,
     duration: Time | None = None,
     drop: Collection[str] = (),
-    crf: float = 18,
-    preset: str = "veryfast",
+    codec: str | None = None,
+    crf: float | None = None,
+    preset: str | None = None,
+    encoder_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
     progress: Callable[[PipelineProgress], None] | None = None,
 ) -> PipelineProgress:
@@ -102,15 +104,19 @@ def convert(
 
     Args:
         source: video or picture file.
-        target: .mp4, .mov or .mkv for a video, .png, .jpg or .webp for a picture.
+        target: .mp4, .mov, .mkv or .webm for a video, .png, .jpg or .webp for a picture.
         style: a mixture such as "starry_night:0.7, great_wave:0.3"; none with engine "none".
         strength, keep_colour: as in `Stylizer.stylize`.
         model, device, engine: as in `load`; `model` may be loaded already.
         hdr: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
         start, end, duration: the part of a video to convert, as seconds or text, [HH:]MM:SS with decimals, counted
             from where the clip starts. The output begins, at time 0, with the first frame at or after `start`.
-        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included).
-        crf, preset: of x264: 18 is visually lossless.
+        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included), "alpha" (laid over
+            white).
+        codec: of `videonst.sinks.codecs.CODECS`, such as "hevc"; None takes H.264, in .webm VP9.
+        crf: quality as the codec counts it, lower is better; of H.264 18, the default, is visually lossless.
+        preset: speed as the codec names it.
+        encoder_options: further options of FFmpeg's encoder, `pix_fmt` among them.
         overwrite: replace an existing target.
         progress: called after every frame, in the calling thread.
 
@@ -126,7 +132,16 @@ def convert(
     trim = Trim.parse(start, end, duration)
     with (
         open_source(source, trim, hdr=hdr) as frames,
-        open_sink(target, frames.info, drop=drop, crf=crf, preset=preset, overwrite=overwrite) as sink,
+        open_sink(
+            target,
+            frames.info,
+            drop=drop,
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            options=encoder_options,
+            overwrite=overwrite,
+        ) as sink,
     ):
         return run(frames, lambda frame: stylizer.engine.stylize(frame, mix), sink, progress=progress)
 

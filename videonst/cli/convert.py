@@ -10,7 +10,9 @@ from videonst.cli.console import STYLE_HELP, Device, KeepColour, Model, Overwrit
 
 def command(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Video or picture.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help=".mp4 .mov .mkv, or .png .jpg .webp for a picture.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help=".mp4 .mov .mkv .webm, or .png .jpg .webp for a picture.")
+    ],
     style: Annotated[str | None, typer.Option("--style", "-s", help=STYLE_HELP)] = None,
     strength: Strength = 1.0,
     keep_colour: KeepColour = False,
@@ -23,14 +25,25 @@ def command(
     duration: Annotated[str | None, typer.Option(metavar="TIME", help="Stop this long after the start.")] = None,
     drop: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="Leave out audio, subtitles, data or attachments; repeatable."),
+        typer.Option(metavar="KIND", help="Leave out audio, subtitles, data, attachments or alpha; repeatable."),
     ] = None,
-    crf: Annotated[float, typer.Option(help="x264 quality: 0 lossless, 18 visually lossless, 51 worst.")] = 18,
-    preset: Annotated[str, typer.Option(help="x264 preset: ultrafast … veryslow.")] = "veryfast",
+    codec: Annotated[
+        str | None, typer.Option(help="h264, hevc, av1, vp9, prores, ffv1, or of a device, such as h264_nvenc.")
+    ] = None,
+    crf: Annotated[
+        float | None, typer.Option(help="Quality, lower is better; of h264: 0 lossless, 18 (default), 51 worst.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Speed; of h264: ultrafast … veryslow, veryfast (default).")
+    ] = None,
+    encoder_options: Annotated[
+        list[str] | None, typer.Option("-e", metavar="KEY=VALUE", help="Option of FFmpeg's encoder; repeatable.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Repaint a video or picture file; timing, sound, subtitles and metadata stay."""
     from videonst.api import convert, load
+    from videonst.sinks.codecs import parse_options
 
     stylizer = load(model, device=device, engine=engine)
     with frame_progress(source.name) as progress:
@@ -46,8 +59,10 @@ def command(
             end=end,
             duration=duration,
             drop=drop or (),
+            codec=codec,
             crf=crf,
             preset=preset,
+            encoder_options=parse_options(encoder_options or ()),
             overwrite=overwrite,
             progress=progress,
         )

@@ -1,6 +1,6 @@
 """What every sink offers, and the one function that opens any of them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -10,7 +10,7 @@ from videonst.frame import Frame
 from videonst.sources import SourceInfo
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 
 
 class Sink(Protocol):
@@ -31,8 +31,10 @@ def open_sink(
     source: SourceInfo | None = None,
     *,
     drop: Collection[str] = (),
-    crf: float = 18,
-    preset: str = "veryfast",
+    codec: str | None = None,
+    crf: float | None = None,
+    preset: str | None = None,
+    options: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> Sink:
     """Opens a picture or video file by its suffix. Everything that can be refused is refused here, before any work.
@@ -41,14 +43,14 @@ def open_sink(
         path: what to write: `VIDEO_SUFFIXES` or `PICTURE_SUFFIXES`.
         source: where the frames come from; its other streams, chapters and metadata are copied, packet by packet
             (video only), and it is never overwritten.
-        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included).
-        crf: constant rate factor of x264, 0 (lossless) to 51 (video only).
-        preset: speed preset of x264 (video only).
+        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included), "alpha".
+        codec, crf, preset, options: how video is encoded, see `Encoder`; None takes defaults.
         overwrite: replace an existing file.
 
     Raises:
         InputError: a suffix that cannot be written or does not fit the source, a target that exists, is the source
-            itself or cannot be created, a stream that the container cannot hold, a bad `crf` or `preset`.
+            itself or cannot be created, a stream or transparency that it cannot hold, settings that
+            the codec does not take.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -63,7 +65,9 @@ def open_sink(
     if suffix in PICTURE_SUFFIXES:
         from videonst.sinks.image import ImageFileSink
 
-        return ImageFileSink(path, source, overwrite=overwrite)
+        return ImageFileSink(path, source, drop=drop, overwrite=overwrite)
     from videonst.sinks.video import VideoFileSink
 
-    return VideoFileSink(path, source, drop=drop, crf=crf, preset=preset, overwrite=overwrite)
+    return VideoFileSink(
+        path, source, drop=drop, codec=codec, crf=crf, preset=preset, options=options, overwrite=overwrite
+    )
