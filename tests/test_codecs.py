@@ -152,11 +152,14 @@ def test_odd_sizes_in_a_format_that_would_crop_are_refused(tmp_path):
 @pytest.mark.parametrize("codec", HARDWARE)
 def test_hardware_works_or_is_refused_with_alternatives(tmp_path, codec):
     path = make_clip(tmp_path / "clip.mp4", size=(256, 256))
+    refusal = ""
     try:
         copied = copy(path, tmp_path / "copy.mp4", codec=codec)
     except InputError as error:
-        assert f"codec {codec} " in str(error)  # noqa: PT017 - both outcomes are right, by machine
-        assert str(error).endswith("; use one of h264, hevc, av1, vp9")
+        refusal = str(error)
+    if refusal:  # both outcomes are right, by machine
+        assert refusal.startswith(f"codec {codec} ")
+        assert refusal.endswith("; use one of h264, hevc, av1, vp9")
         return
     before, after = timed_pictures(path), timed_pictures(copied)
     assert [time for time, *_ in after] == [time for time, *_ in before]

@@ -226,7 +226,7 @@ def _text(path: Path) -> Path:
     [
         (lambda d: d / "absent.mp4", "does not exist"),
         (lambda d: d / "absent.png", "does not exist"),
-        (lambda d: d, "is a directory"),
+        (lambda d: d, "holds no picture"),
         (lambda d: _text(d / "notes.txt"), "is a text file"),
         (lambda d: _text(d / "notes.mp4"), "is not a video file"),
         (lambda d: _text(d / "notes.png"), "is not a picture"),

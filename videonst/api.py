@@ -1,6 +1,7 @@
 """What most programs need: load a model, repaint a picture, convert a file."""
 
 from collections.abc import Callable, Collection, Mapping
+from fractions import Fraction
 from pathlib import Path
 
 from videonst.engines import Engine, EngineDescription
@@ -10,6 +11,7 @@ from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.pipeline import PipelineProgress, run
 from videonst.sinks import open_sink
+from videonst.sinks.stdout import DEFAULT_STREAM_FORMAT
 from videonst.sources import open_source
 from videonst.styles import StyleMix
 from videonst.trim import Time, Trim
@@ -97,14 +99,20 @@ def convert(
     preset: str | None = None,
     encoder_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    rate: float | str | Fraction | None = None,
+    strict: bool = False,
+    timeout: float | None = None,
+    stream_format: str = DEFAULT_STREAM_FORMAT,
     progress: Callable[[PipelineProgress], None] | None = None,
 ) -> PipelineProgress:
     """Repaints a video or picture file into another; timing, sound, subtitles, chapters and metadata stay. The target
     appears complete or not at all.
 
     Args:
-        source: video or picture file.
-        target: .mp4, .mov, .mkv or .webm for a video, .png, .jpg or .webp for a picture.
+        source: video or picture file, folder of pictures or pattern of numbered ones, network address or "-"; see
+            `open_source`.
+        target: .mp4, .mov, .mkv or .webm for a video, .png, .jpg or .webp for a picture, a pattern or folder for
+            numbered pictures, or "-"; see `open_sink`.
         style: a mixture such as "starry_night:0.7, great_wave:0.3"; none with engine "none".
         strength, keep_colour: as in `Stylizer.stylize`.
         model, device, engine: as in `load`; `model` may be loaded already.
@@ -118,6 +126,10 @@ def convert(
         preset: speed as the codec names it.
         encoder_options: further options of FFmpeg's encoder, `pix_fmt` among them.
         overwrite: replace an existing target.
+        rate: frames per second of numbered pictures (25 where None), a number or text such as "30000/1001".
+        strict: damage of the input is an error instead of a warning.
+        timeout: seconds to wait for a network address (10 where None).
+        stream_format: what to write to standard output, of `STREAMED_FORMATS`.
         progress: called after every frame, in the calling thread.
 
     Returns:
@@ -131,7 +143,7 @@ def convert(
     mix = _mix_for(stylizer, style, strength, keep_colour)
     trim = Trim.parse(start, end, duration)
     with (
-        open_source(source, trim, hdr=hdr) as frames,
+        open_source(source, trim, rate=_rate(rate), hdr=hdr, strict=strict, timeout=timeout) as frames,
         open_sink(
             target,
             frames.info,
@@ -141,9 +153,23 @@ def convert(
             preset=preset,
             options=encoder_options,
             overwrite=overwrite,
+            stream_format=stream_format,
         ) as sink,
     ):
         return run(frames, lambda frame: stylizer.engine.stylize(frame, mix), sink, progress=progress)
+
+
+def _rate(rate: float | str | Fraction | None) -> Fraction | None:
+    if rate is None:
+        return None
+    try:
+        return Fraction(str(rate)).limit_denominator(_FINEST_RATE)
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(f"cannot read {rate!r} as frames a second; expected a number or 30000/1001") from error
+
+
+_FINEST_RATE = 100_000
+"""Largest denominator of a rate; NTSC's is 1001."""
 
 
 def _mix_for(stylizer: Stylizer, style: str | StyleMix | None, strength: float, keep_colour: bool) -> StyleMix:

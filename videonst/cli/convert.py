@@ -9,9 +9,15 @@ from videonst.cli.console import STYLE_HELP, Device, KeepColour, Model, Overwrit
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Video or picture.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="IN", help="Video, picture, folder or pattern (%05d.png) of pictures, address, or -."),
+    ],
     target: Annotated[
-        Path, typer.Argument(metavar="OUT", help=".mp4 .mov .mkv .webm, or .png .jpg .webp for a picture.")
+        str,
+        typer.Argument(
+            metavar="OUT", help=".mp4 .mov .mkv .webm; .png .jpg .webp for a picture, %05d.png for many; or -."
+        ),
     ],
     style: Annotated[str | None, typer.Option("--style", "-s", help=STYLE_HELP)] = None,
     strength: Strength = 1.0,
@@ -40,13 +46,19 @@ def command(
         list[str] | None, typer.Option("-e", metavar="KEY=VALUE", help="Option of FFmpeg's encoder; repeatable.")
     ] = None,
     overwrite: Overwrite = False,
+    rate: Annotated[str | None, typer.Option(help="Frames per second of numbered pictures; default 25.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop where the input is damaged.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Seconds to wait for a network address; default 10.")] = None,
+    stream_format: Annotated[
+        str, typer.Option("--format", help="For OUT = -: matroska, webm, mpegts, nut or (fragmented) mp4.")
+    ] = "matroska",
 ) -> None:
     """Repaint a video or picture file; timing, sound, subtitles and metadata stay."""
     from videonst.api import convert, load
     from videonst.sinks.codecs import parse_options
 
     stylizer = load(model, device=device, engine=engine)
-    with frame_progress(source.name) as progress:
+    with frame_progress(Path(source).name) as progress:
         done = convert(
             source,
             target,
@@ -64,6 +76,10 @@ def command(
             preset=preset,
             encoder_options=parse_options(encoder_options or ()),
             overwrite=overwrite,
+            rate=rate,
+            strict=strict,
+            timeout=timeout,
+            stream_format=stream_format,
             progress=progress,
         )
     used = stylizer.description

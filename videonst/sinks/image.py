@@ -31,12 +31,8 @@ class ImageFileSink:
     def __init__(
         self, path: Path, source: SourceInfo | None = None, *, drop: Collection[str] = (), overwrite: bool = False
     ) -> None:
+        check_alpha(path, source, drop)
         self._keep_alpha = "alpha" not in drop
-        if source and source.is_transparent and self._keep_alpha and path.suffix.lower() not in _ALPHA_SUFFIXES:
-            raise InputError(
-                f"{path.suffix} cannot hold the transparency of the input; write {' or '.join(_ALPHA_SUFFIXES)} "
-                "instead, or lay it over white with --drop alpha"
-            )
         self._part = PartFile(path, source.path if source else None, overwrite=overwrite)
         self._written = False
 
@@ -45,7 +41,7 @@ class ImageFileSink:
             raise VideoNSTError(f"{self._part.target} is a picture and holds one frame, but a second one came")
         with self._part.writing():
             kept = frame if self._keep_alpha else frame.over_white()
-            self._part.path.write_bytes(_encode(kept, self._part.target.suffix))
+            self._part.path.write_bytes(encode_picture(kept, self._part.target.suffix))
         self._written = True
 
     def __enter__(self) -> Self:
@@ -63,12 +59,23 @@ class ImageFileSink:
             self._part.discard()
 
 
-def _encode(frame: Frame, suffix: str) -> bytes:
+def check_alpha(path: Path, source: SourceInfo | None, drop: Collection[str]) -> None:
+    """Refuses what would lose the source's transparency unasked."""
+    if source and source.is_transparent and "alpha" not in drop and path.suffix.lower() not in _ALPHA_SUFFIXES:
+        raise InputError(
+            f"{path.suffix} cannot hold the transparency of the input; write {' or '.join(_ALPHA_SUFFIXES)} instead, "
+            "or lay it over white with --drop alpha"
+        )
+
+
+def encode_picture(frame: Frame, suffix: str) -> bytes:
+    """The frame as a file of one of `PICTURE_SUFFIXES`, with alpha, or laid over white where that has none."""
     suffix = suffix.lower()
     key = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
     options = [key[suffix], QUALITY] if suffix in key else []
-    samples = frame.pixels[..., ::-1]
     if frame.is_transparent and suffix in _ALPHA_SUFFIXES:
-        samples = np.dstack((samples, cast(Pixels, frame.alpha)))
+        samples = np.dstack((frame.pixels[..., ::-1], cast(Pixels, frame.alpha)))
+    else:
+        samples = frame.over_white().pixels[..., ::-1]
     _, encoded = cv2.imencode(suffix, samples, options)
     return encoded.tobytes()

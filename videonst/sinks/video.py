@@ -20,7 +20,8 @@ from videonst.av_frame import FrameConverter, has_alpha, written_tags
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
 from videonst.sinks.encoder import Encoder
-from videonst.sinks.part_file import PartFile
+from videonst.sinks.part_file import Output, PartFile
+from videonst.sinks.stdout import DEFAULT_STREAM_FORMAT, STREAMED_FORMATS, StandardOutput
 from videonst.sinks.streams import StreamCopy, open_streams
 from videonst.sources import SourceInfo
 
@@ -55,8 +56,12 @@ class VideoFileSink:
         preset: str | None = None,
         options: Mapping[str, str] | None = None,
         overwrite: bool = False,
+        stream_format: str = DEFAULT_STREAM_FORMAT,
     ) -> None:
-        self._muxer = MUXERS[path.suffix.lower()]
+        is_stdout = str(path) == "-"
+        if is_stdout and stream_format not in STREAMED_FORMATS:
+            raise InputError(f"unknown format {stream_format!r}; expected one of {', '.join(STREAMED_FORMATS)}")
+        self._muxer = STREAMED_FORMATS[stream_format] if is_stdout else MUXERS[path.suffix.lower()]
         self._drop = drop
         self._stored = source.pixel_format if source else None
         self._encoder = Encoder(
@@ -65,16 +70,18 @@ class VideoFileSink:
         self._check(source)
         self._rate = source.average_rate if source else None
         self._aspect_ratio = source.sample_aspect_ratio if source else Fraction(1)
-        source_path = source.path if source else None
-        self._part = PartFile(path, source_path, overwrite=overwrite)
+        self._part: Output = (
+            StandardOutput() if is_stdout else PartFile(path, source.path if source else None, overwrite=overwrite)
+        )
         self._others: StreamCopy | None = None
         self._container: OutputContainer | None = None
         self._converter = FrameConverter()
         self._last_time: Fraction | None = None
         self._durations: dict[int | None, int] = {}
+        muxers = {f".{name}": muxer for name, muxer in STREAMED_FORMATS.items()} if is_stdout else MUXERS
         try:
-            if source and source_path:
-                self._others = open_streams(source_path, path, MUXERS, drop, source.part)
+            if source:
+                self._others = open_streams(source, Path(f"-.{stream_format}") if is_stdout else path, muxers, drop)
         except BaseException:
             self._part.discard()
             raise
@@ -138,9 +145,11 @@ class VideoFileSink:
     def _start(self, frame: Frame) -> None:
         """Sets the encoder up after the first frame."""
         options = {}
-        if self._muxer in ("mp4", "mov"):
+        if isinstance(self._part, StandardOutput):
+            options = self._part.options(self._muxer)
+        elif self._muxer in ("mp4", "mov"):
             options = {"movflags": "+faststart", "movie_timescale": str(self._movie_timescale(frame.time_base))}
-        self._container = av.open(f"file:{self._part.path}", "w", format=self._muxer, options=options)
+        self._container = av.open(self._part.url, "w", format=self._muxer, options=options)
         seconds = frame.duration * frame.time_base
         rate = self._rate or (1 / seconds if seconds else _DEFAULT_RATE)
         self._pixel_format = self._encoder.pixel_format(

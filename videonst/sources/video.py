@@ -12,6 +12,7 @@ from typing import Self
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -19,6 +20,7 @@ from av.video.stream import VideoStream
 from videonst.av_frame import HDR_TRANSFERS, FrameConverter, Orientation, is_hdr
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
+from videonst.sources.damage import Damage
 from videonst.sources.source import SourceInfo
 from videonst.trim import WHOLE, Trim
 
@@ -39,8 +41,14 @@ class VideoFileSource:
         VideoNSTError: while iterating: the file could not be read on.
     """
 
-    def __init__(self, path: Path, trim: Trim = WHOLE, *, hdr: str = "tonemap") -> None:
+    _seekable = True
+    """Whether the file can be opened again, and sought in."""
+
+    def __init__(
+        self, path: Path | str, trim: Trim = WHOLE, damage: Damage | None = None, *, hdr: str = "tonemap"
+    ) -> None:
         self._path = path
+        self._damage = damage or Damage()
         self._hdr = hdr
         self._open()
         try:
@@ -134,6 +142,9 @@ class VideoFileSource:
 
     def _pictures_from_start(self) -> Iterator[VideoFrame]:
         """Seeks, where that is exact: where the first picture is a key frame, and not after the start."""
+        if not self._seekable:
+            yield from self._pictures()
+            return
         for margin in _SEEK_MARGINS if self._container.format.name in _TIMED_FORMATS else ():
             seek_to = (self._start or 0) - math.ceil(margin / self._time_base)
             if self._start is None or seek_to <= (self._stream.start_time or 0):
@@ -156,7 +167,7 @@ class VideoFileSource:
         yield from self._pictures()
 
     def _pictures(self) -> Iterator[VideoFrame]:
-        packets = self._container.demux(self._stream)
+        packets = self._demux()
         while True:
             try:
                 packet = next(packets, None)
@@ -172,6 +183,9 @@ class VideoFileSource:
             except av.FFmpegError:
                 self._lost += 1
 
+    def _demux(self) -> Iterator["Packet[VideoStream]"]:
+        return self._container.demux(self._stream)
+
     def _nominal_duration(self) -> int:
         rate = _fraction(self._stream.average_rate) or _DEFAULT_RATE
         return max(1, round(1 / (rate * self._time_base)))
@@ -180,8 +194,8 @@ class VideoFileSource:
         """The last frame, lasting to the next one in the file or else to the end; reports what was lost."""
         duration = self._last_duration(frame, delivered)
         if self._lost:
-            _log.warning(
-                "%s is damaged: %d frames delivered, %d could not be decoded", self._path, delivered, self._lost
+            self._damage.report(
+                f"{self._path} is damaged: {delivered} frames delivered, {self._lost} could not be decoded", self._lost
             )
         return self._shifted(frame, duration)
 
@@ -231,7 +245,7 @@ class VideoFileSource:
         )
         aspect_ratio = _fraction(stream.sample_aspect_ratio) or Fraction(1)
         return SourceInfo(
-            self._path,
+            Path(self._path),
             first.width,
             first.height,
             frame_count=frame_count,
@@ -241,10 +255,11 @@ class VideoFileSource:
             pixel_format=self._pixel_format,
             is_transparent=first.is_transparent,
             part=part,
+            damage=self._damage,
         )
 
 
-def shown_stream(container: InputContainer, path: Path) -> VideoStream:
+def shown_stream(container: InputContainer, path: Path | str) -> VideoStream:
     """The largest video stream, as ffmpeg chooses; cover art is none.
 
     Raises:
@@ -262,7 +277,7 @@ def shown_stream(container: InputContainer, path: Path) -> VideoStream:
     return max(decodable, key=lambda stream: stream.width * stream.height)
 
 
-def open_container(path: Path) -> InputContainer:
+def open_container(path: Path | str) -> InputContainer:
     """The opened file. Metadata that is no UTF-8 is read with replacement characters.
 
     Raises:
