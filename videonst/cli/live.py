@@ -55,7 +55,9 @@ def command(
     ] = False,
     out: Annotated[
         str | None,
-        typer.Option("--out", "-o", metavar="TARGET", help="Send to - (standard output), udp://, tcp://, srt://, rtmp://."),
+        typer.Option(
+            "--out", "-o", metavar="TARGET", help="Send to - (standard output), udp://, tcp://, srt://, rtmp://."
+        ),
     ] = None,
     out_format: Annotated[str, typer.Option("--format", help="For --out -: mpegts, or raw RGB pixels.")] = "mpegts",
     record: Annotated[Path | None, typer.Option(metavar="FILE", help="Record to this file from the start.")] = None,
@@ -68,6 +70,7 @@ def command(
         return
     if not (window or virtual_camera or out or record):
         raise InputError("nothing would be shown or kept; add --record, --out or --virtual-camera to --no-window")
+    from videonst.live.controls import AUTO
     from videonst.live.painter import Engines, Painter
 
     folder = open_folder(folder)
@@ -75,6 +78,8 @@ def command(
     controls = open_controls(
         engines, style=style, strength=strength, keep_colour=keep_colour, steady=steady, model=model, lines=lines
     )
+    settings = controls.read()
+    engines.preload(engines.models[-1] if settings.model == AUTO else settings.model)  # while the camera opens
     with contextlib.ExitStack() as stack:
         screen = None
         if window:

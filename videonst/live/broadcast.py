@@ -3,13 +3,13 @@
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
 from types import TracebackType
 from typing import BinaryIO, Self
 from urllib.parse import urlsplit
 
 import av
+import numpy as np
 from av.container import OutputContainer
 
 from videonst.av_frame import FrameConverter, set_tags, written_tags
@@ -102,9 +102,7 @@ class BroadcastSink:
             ) from error
 
     def write(self, frame: Frame) -> None:
-        frame = replace(frame, colour=written_tags(frame.colour, frame.height)).with_pixels(
-            frame.pixels[: frame.height & ~1, : frame.width & ~1]
-        )
+        frame = frame.with_pixels(np.ascontiguousarray(frame.pixels[: frame.height & ~1, : frame.width & ~1]))
         with self._sending():
             if not self._started:
                 self._start(frame)
@@ -135,7 +133,7 @@ class BroadcastSink:
         self._stream.width, self._stream.height = frame.width, frame.height
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = frame.time_base
-        set_tags(self._stream.codec_context, frame.colour)
+        set_tags(self._stream.codec_context, written_tags(frame.colour, frame.height, "yuv420p"))
         self._started = True
 
     @contextlib.contextmanager
