@@ -96,16 +96,16 @@ def command(
         from videonst.live.outlet import Outlet
         from videonst.live.run import LiveFilter
 
-        info = capture.source.info
+        shown = capture.source.info.width, capture.source.info.height
         outlets = []
         if out:
             from videonst.live.broadcast import open_broadcast
 
-            outlets.append(stack.enter_context(Outlet(open_broadcast(out, rate, out_format), lasting=False)))
+            outlets.append(stack.enter_context(Outlet(open_broadcast(out, shown, rate, out_format), lasting=False)))
         if virtual_camera:
             from videonst.live.virtual_camera import VirtualCameraSink
 
-            device_sink = VirtualCameraSink((info.width, info.height), rate)
+            device_sink = VirtualCameraSink(shown, rate)
             outlets.append(stack.enter_context(Outlet(device_sink, lasting=False, waiting=1)))
             typer.echo(f"virtual camera: {device_sink.device}", err=True)
         live = LiveFilter(

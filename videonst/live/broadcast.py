@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -14,7 +15,7 @@ from av.container import OutputContainer
 
 from videonst.av_frame import FrameConverter, set_tags, written_tags
 from videonst.errors import InputError, VideoNSTError
-from videonst.frame import Frame
+from videonst.frame import ColourTags, Frame
 from videonst.sinks.stdout import StandardOutput
 
 FORMATS = ("mpegts", "raw")
@@ -32,15 +33,21 @@ OPEN_SECONDS = 10.0
 ENCODER = {"preset": "superfast", "tune": "zerolatency", "crf": "20", "maxrate": "12M", "bufsize": "12M"}
 """Of x264: no frame is held back; good enough for a streaming site to encode again."""
 
+TIME_BASE = Fraction(1, 90_000)
+"""Of MPEG transport streams (ISO/IEC 13818-1)."""
+
 DATAGRAM_BYTES = 1316
 """Seven packets of a transport stream, which fit into one Ethernet frame."""
 
 
-def open_broadcast(target: str, rate: float, stream_format: str = "mpegts") -> "RawSink | BroadcastSink":
+def open_broadcast(
+    target: str, size: tuple[int, int], rate: float, stream_format: str = "mpegts"
+) -> "RawSink | BroadcastSink":
     """Opens where to send.
 
     Args:
         target: "-" for standard output, or an address with a scheme of `MUXERS`.
+        size: of the frames, (width, height), pixels.
         rate: frames per second, nominal.
         stream_format: of `FORMATS`, for standard output.
 
@@ -51,12 +58,14 @@ def open_broadcast(target: str, rate: float, stream_format: str = "mpegts") -> "
         if stream_format not in FORMATS:
             raise InputError(f"unknown format {stream_format!r}; expected {' or '.join(FORMATS)}")
         out = StandardOutput()
-        return RawSink(out, sys.stdout.buffer) if stream_format == "raw" else BroadcastSink(out.url, "mpegts", rate)
+        return (
+            RawSink(out, sys.stdout.buffer) if stream_format == "raw" else BroadcastSink(out.url, "mpegts", size, rate)
+        )
     scheme = urlsplit(target).scheme.lower()
     if scheme not in MUXERS:
         raise InputError(f"cannot send to {target!r}; expected - or one of {', '.join(f'{s}://' for s in MUXERS)}")
     address = f"{target}?pkt_size={DATAGRAM_BYTES}" if scheme == "udp" and "?" not in target else target
-    return BroadcastSink(address, MUXERS[scheme], rate)
+    return BroadcastSink(address, MUXERS[scheme], size, rate)
 
 
 class RawSink:
@@ -87,28 +96,38 @@ class BroadcastSink:
         VideoNSTError: while writing: the connection was lost, or the frames changed their size.
     """
 
-    def __init__(self, address: str, muxer: str, rate: float) -> None:
-        self._address, self._rate = address, rate
+    def __init__(self, address: str, muxer: str, size: tuple[int, int], rate: float) -> None:
+        self._address = address
         self._converter = FrameConverter()
-        self._started = False
-        options = {"flush_packets": "1"}
+        self._size = size
+        exact = Fraction(rate).limit_denominator(1001)
+        group = {"g": str(max(1, round(KEY_FRAME_SECONDS * exact)))}
         try:
             self._container: OutputContainer = av.open(
-                address, "w", format=muxer, options=options, timeout=(OPEN_SECONDS, OPEN_SECONDS)
+                address, "w", format=muxer, options={"flush_packets": "1"}, timeout=(OPEN_SECONDS, OPEN_SECONDS)
             )
+            self._stream = self._container.add_stream("libx264", rate=exact, options=ENCODER | group)
+            self._stream.width, self._stream.height = size[0] & ~1, size[1] & ~1
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = TIME_BASE
+            self._colour = written_tags(ColourTags(), size[1], "yuv420p")
+            set_tags(self._stream.codec_context, self._colour)
+            self._container.start_encoding()  # connects
         except (av.FFmpegError, OSError) as error:
             raise InputError(
                 f"cannot send to {address} ({error.strerror}); check the address and that a server listens there"
             ) from error
 
     def write(self, frame: Frame) -> None:
-        frame = frame.with_pixels(np.ascontiguousarray(frame.pixels[: frame.height & ~1, : frame.width & ~1]))
+        if (frame.width, frame.height) != self._size:
+            raise VideoNSTError(
+                f"the picture size changed from {self._size[0]}x{self._size[1]} to {frame.width}x{frame.height}; "
+                "one stream holds one size"
+            )
+        even = np.ascontiguousarray(frame.pixels[: self._stream.height, : self._stream.width])
         with self._sending():
-            if not self._started:
-                self._start(frame)
-            if (frame.width, frame.height) != (self._stream.width, self._stream.height):
-                raise VideoNSTError("the picture size changed; one stream holds one size")
-            for packet in self._stream.encode(self._converter.to_av(frame, "yuv420p")):
+            picture = self._converter.to_av(replace(frame, pixels=even, colour=self._colour), "yuv420p")
+            for packet in self._stream.encode(picture):
                 self._container.mux_one(packet)
 
     def __enter__(self) -> Self:
@@ -118,23 +137,13 @@ class BroadcastSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._started and error is None:
+            if error is None:
                 with self._sending():
                     for packet in self._stream.encode(None):
                         self._container.mux_one(packet)
         finally:
             with contextlib.suppress(av.FFmpegError, OSError):
                 self._container.close()
-
-    def _start(self, frame: Frame) -> None:
-        rate = Fraction(self._rate).limit_denominator(1001)
-        group = {"g": str(max(1, round(KEY_FRAME_SECONDS * rate)))}
-        self._stream = self._container.add_stream("libx264", rate=rate, options=ENCODER | group)
-        self._stream.width, self._stream.height = frame.width, frame.height
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = frame.time_base
-        set_tags(self._stream.codec_context, written_tags(frame.colour, frame.height, "yuv420p"))
-        self._started = True
 
     @contextlib.contextmanager
     def _sending(self) -> Iterator[None]:

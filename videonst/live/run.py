@@ -25,9 +25,6 @@ _log = logging.getLogger(__name__)
 WAIT_SECONDS = 0.05
 """How long to wait for a frame before the window is looked after again."""
 
-WINDOW_LINES = 1080
-"""A larger picture opens in a window scaled down to this height, pixels."""
-
 STATUS_SECONDS = 1.0
 
 RECORDING_CRF, RECORDING_PRESET = 20.0, "superfast"
@@ -178,9 +175,6 @@ class LiveFilter:
         return f"{self._chosen()}; {self.loop.meter.read()}"
 
     def _hand_on(self, painted: Painted) -> None:
-        if self._last is None and self._window is not None:
-            lines = min(painted.frame.height, WINDOW_LINES)
-            self._window.resize((painted.frame.width * lines // painted.frame.height, lines))
         self._last = painted
         self.painted += 1
         for outlet in (*self._outlets, *((self._recorder,) if self._recorder else ())):

@@ -26,7 +26,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT = 30.0
 """Pixels from line to line at scale 1."""
 
-WHITE, RED = (255, 255, 255), (255, 70, 60)
+WHITE, RED = (255, 255, 255), (255, 110, 100)
 
 
 def compose(
@@ -83,7 +83,9 @@ def _write(view: Pixels, text: str, place: tuple[float, float], colour: tuple[in
     """Text at (x, y of its base line) in lines of text, with a dark edge, so that it reads on any picture."""
     step = view.shape[0] / LINES_OF_TEXT
     scale = step / _FONT_HEIGHT
-    where = round(place[0] * step), round(place[1] * step)
-    thickness = max(1, round(1.5 * scale))
-    cv2.putText(view, text, where, _FONT, scale, (0, 0, 0), thickness + 2, cv2.LINE_AA)
-    cv2.putText(view, text, where, _FONT, scale, colour, thickness, cv2.LINE_AA)
+    x, y = round(place[0] * step), round(place[1] * step)
+    thickness = max(1, round(scale))  # the letters of OpenCV 5 grow wider with it, so the edge is not drawn thicker
+    edge = max(1, round(scale))
+    for dx, dy in ((-edge, 0), (edge, 0), (0, -edge), (0, edge)):
+        cv2.putText(view, text, (x + dx, y + dy), _FONT, scale, (0, 0, 0), thickness, cv2.LINE_AA)
+    cv2.putText(view, text, (x, y), _FONT, scale, colour, thickness, cv2.LINE_AA)

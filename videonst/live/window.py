@@ -30,8 +30,14 @@ STEPS = 100
 CONTROLS_WIDTH = 420
 """Pixels."""
 
+GAP = 20
+"""Between the two windows at first, pixels."""
+
 FONT_FOLDERS = ("/usr/share/fonts/truetype/dejavu", "/usr/share/fonts/dejavu", "/usr/share/fonts/TTF")
 """Where Linux keeps fonts that Qt can read: OpenCV's wheels point Qt to a folder that they do not bring."""
+
+MAX_LINES = 1080
+"""A larger picture is scaled down to this height, pixels."""
 
 _WINDOW = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
 
@@ -58,7 +64,9 @@ class Window:
         try:
             cv2.namedWindow(TITLE, _WINDOW)
             cv2.resizeWindow(TITLE, *size)
+            self._shown_size = size
             self._add_sliders()
+            cv2.moveWindow(CONTROLS_TITLE, size[0] + GAP, 0)
             if full_screen:
                 self.toggle_full_screen()
             self.follow()
@@ -69,13 +77,15 @@ class Window:
             ) from error
 
     def show(self, view: Pixels) -> None:
-        """Shows RGB pixels, (H, W, 3); the window may scale them."""
-        cv2.imshow(TITLE, cv2.cvtColor(view, cv2.COLOR_RGB2BGR))
-
-    def resize(self, size: tuple[int, int]) -> None:
-        """To (width, height), pixels, unless it fills the screen."""
-        if not self._full_screen:
-            cv2.resizeWindow(TITLE, *size)
+        """Shows RGB pixels, (H, W, 3), scaled to the window, which is resized where the proportions change."""
+        height, width = view.shape[:2]
+        if (width, height) != self._shown_size:
+            self._shown_size = width, height
+            lines = min(height, MAX_LINES)
+            if not self._full_screen:
+                cv2.resizeWindow(TITLE, width * lines // height, lines)
+        _, _, window_width, window_height = cv2.getWindowImageRect(TITLE)
+        cv2.imshow(TITLE, cv2.cvtColor(_bordered(view, window_width, window_height), cv2.COLOR_RGB2BGR))
 
     def key(self) -> str:
         """The key pressed since the last call, lower case; "" for none. Lets the windows do their work.
@@ -148,6 +158,18 @@ def _positions(settings: Settings) -> dict[str, int]:
     """Where each slider stands."""
     positions = {name: round(share * STEPS) for name, share in settings.shares}
     return positions | {STRENGTH: round(settings.strength * STEPS), STEADINESS: round(settings.steady * STEPS)}
+
+
+def _bordered(view: Pixels, width: int, height: int) -> Pixels:
+    """With black borders that give it the proportions of a window: not every window system keeps the picture's."""
+    lines, columns = view.shape[:2]
+    if width <= 0 or height <= 0:
+        return view
+    wide, high = max(columns, round(lines * width / height)), max(lines, round(columns * height / width))
+    x, y = (wide - columns) // 2, (high - lines) // 2
+    if x <= 1 and y <= 1:
+        return view
+    return cv2.copyMakeBorder(view, y, y, x, x, cv2.BORDER_CONSTANT)  # type: ignore[return-value]
 
 
 def _require_screen() -> None:
