@@ -1,6 +1,6 @@
 """What most programs need: load a model, repaint a picture, convert a file."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,11 +14,16 @@ from videonst.sinks import open_sink
 from videonst.sinks.stdout import DEFAULT_STREAM_FORMAT
 from videonst.sources import open_source
 from videonst.styles import StyleMix
+from videonst.temporal import DEFAULT_STEADY, Stabiliser
+from videonst.temporal.flow import DisFlow
 from videonst.trim import Time, Trim
 
 DEFAULT_MODEL = "fast"
 
 ENGINES = ("onnx", "none")
+
+FILE_FLOW = "medium"
+"""How motion is found in files, where nobody waits for the next frame."""
 
 
 def load(model: str | Path = DEFAULT_MODEL, *, device: str = "auto", engine: str = "onnx") -> "Stylizer":
@@ -78,6 +83,18 @@ class Stylizer:
         """
         return self.engine.stylize(Frame(image), _mix(style, strength, keep_colour)).pixels
 
+    def steady(self, amount: float = DEFAULT_STEADY, *, flow: str = FILE_FLOW) -> Stabiliser:
+        """An engine for the frames of one clip or camera, in order, that keeps them steady.
+
+        Args:
+            amount: 0 (each frame on its own) to 1 (hold still); may be set later, as `steady`.
+            flow: how motion is found: "ultrafast", "fast" (for live pictures) or "medium".
+
+        Raises:
+            InputError: a value out of range.
+        """
+        return Stabiliser(self.engine, steady=amount, flow=DisFlow(flow))
+
 
 def convert(
     source: str | Path,
@@ -86,6 +103,8 @@ def convert(
     *,
     strength: float = 1.0,
     keep_colour: bool = False,
+    steady: float = DEFAULT_STEADY,
+    flow: str = FILE_FLOW,
     model: str | Path | Stylizer = DEFAULT_MODEL,
     device: str = "auto",
     engine: str = "onnx",
@@ -94,8 +113,10 @@ def convert(
     end: Time | None = None,
     duration: Time | None = None,
     drop: Collection[str] = (),
-    crf: float = 18,
-    preset: str = "veryfast",
+    codec: str | None = None,
+    crf: float | None = None,
+    preset: str | None = None,
+    encoder_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
     rate: float | str | Fraction | None = None,
     strict: bool = False,
@@ -109,16 +130,22 @@ def convert(
     Args:
         source: video or picture file, folder of pictures or pattern of numbered ones, network address or "-"; see
             `open_source`.
-        target: .mp4, .mov or .mkv for a video, .png, .jpg or .webp for a picture, a pattern or folder for numbered
-            pictures, or "-"; see `open_sink`.
+        target: .mp4, .mov, .mkv or .webm for a video, .png, .jpg or .webp for a picture, a pattern or folder for
+            numbered pictures, or "-"; see `open_sink`.
         style: a mixture such as "starry_night:0.7, great_wave:0.3"; none with engine "none".
         strength, keep_colour: as in `Stylizer.stylize`.
+        steady: 0 (each frame on its own) to 1 (hold still).
+        flow: how motion is found: "ultrafast", "fast" or "medium".
         model, device, engine: as in `load`; `model` may be loaded already.
         hdr: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
         start, end, duration: the part of a video to convert, as seconds or text, [HH:]MM:SS with decimals, counted
             from where the clip starts. The output begins, at time 0, with the first frame at or after `start`.
-        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included).
-        crf, preset: of x264: 18 is visually lossless.
+        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included), "alpha" (laid over
+            white).
+        codec: of `videonst.sinks.codecs.CODECS`, such as "hevc"; None takes H.264, in .webm VP9.
+        crf: quality as the codec counts it, lower is better; of H.264 18, the default, is visually lossless.
+        preset: speed as the codec names it.
+        encoder_options: further options of FFmpeg's encoder, `pix_fmt` among them.
         overwrite: replace an existing target.
         rate: frames per second of numbered pictures (25 where None), a number or text such as "30000/1001".
         strict: damage of the input is an error instead of a warning.
@@ -136,19 +163,22 @@ def convert(
     stylizer = model if isinstance(model, Stylizer) else load(model, device=device, engine=engine)
     mix = _mix_for(stylizer, style, strength, keep_colour)
     trim = Trim.parse(start, end, duration)
+    steadied = stylizer.steady(steady, flow=flow) if stylizer.styles else stylizer.engine
     with (
         open_source(source, trim, rate=_rate(rate), hdr=hdr, strict=strict, timeout=timeout) as frames,
         open_sink(
             target,
             frames.info,
             drop=drop,
+            codec=codec,
             crf=crf,
             preset=preset,
+            options=encoder_options,
             overwrite=overwrite,
             stream_format=stream_format,
         ) as sink,
     ):
-        return run(frames, lambda frame: stylizer.engine.stylize(frame, mix), sink, progress=progress)
+        return run(frames, lambda frame: steadied.stylize(frame, mix), sink, progress=progress)
 
 
 def _rate(rate: float | str | Fraction | None) -> Fraction | None:

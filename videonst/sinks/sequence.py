@@ -2,13 +2,14 @@
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
-from videonst.sinks.image import encode_picture
+from videonst.sinks.image import check_alpha, encode_picture
 from videonst.sinks.part_file import PartFile
 from videonst.sources import SourceInfo
 from videonst.sources.source import NUMBER
@@ -23,12 +24,17 @@ class ImageSequenceSink:
     that are done stay where the work fails.
 
     Raises:
-        InputError: pictures that fit the pattern exist already (without `overwrite`), or the folder cannot be written.
+        InputError: pictures that fit the pattern exist already (without `overwrite`) or cannot hold the source's
+            transparency, or the folder cannot be written.
         VideoNSTError: no frame came, or the disk failed.
     """
 
-    def __init__(self, path: Path, source: SourceInfo | None = None, *, overwrite: bool = False) -> None:
+    def __init__(
+        self, path: Path, source: SourceInfo | None = None, *, drop: Collection[str] = (), overwrite: bool = False
+    ) -> None:
         self.pattern = path if NUMBER.search(path.name) else path / FOLDER_PATTERN
+        check_alpha(self.pattern, source, drop)
+        self._keep_alpha = "alpha" not in drop
         folder = self.pattern.parent
         if (
             source is not None
@@ -59,7 +65,8 @@ class ImageSequenceSink:
         part = PartFile(self.picture(number), None, overwrite=True)
         try:
             with part.writing():
-                part.path.write_bytes(encode_picture(frame, part.target.suffix))
+                kept = frame if self._keep_alpha else frame.over_white()
+                part.path.write_bytes(encode_picture(kept, part.target.suffix))
             part.commit()
         finally:
             part.discard()
