@@ -59,10 +59,7 @@ class VideoFileSink:
         is_stdout = str(path) == "-"
         if is_stdout and stream_format not in STREAMED_FORMATS:
             raise InputError(f"unknown format {stream_format!r}; expected one of {', '.join(STREAMED_FORMATS)}")
-        if not 0 <= crf <= MAX_CRF:
-            raise InputError(f"crf {crf:g} is out of range; expected 0 (lossless) to {MAX_CRF} (worst)")
-        if preset not in PRESETS:
-            raise InputError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
+        self.check(crf=crf, preset=preset)
         self._options = {"crf": f"{crf:g}", "preset": preset}
         self._muxer = STREAMED_FORMATS[stream_format] if is_stdout else MUXERS[path.suffix.lower()]
         self._rate = source.average_rate if source else None
@@ -81,6 +78,18 @@ class VideoFileSink:
         except BaseException:
             self._part.discard()
             raise
+
+    @staticmethod
+    def check(*, crf: float, preset: str, **_: object) -> None:
+        """Refuses what x264 does not have.
+
+        Raises:
+            InputError: a `crf` or `preset` out of range.
+        """
+        if not 0 <= crf <= MAX_CRF:
+            raise InputError(f"crf {crf:g} is out of range; expected 0 (lossless) to {MAX_CRF} (worst)")
+        if preset not in PRESETS:
+            raise InputError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
 
     def write(self, frame: Frame) -> None:
         with self._writing():
@@ -116,11 +125,10 @@ class VideoFileSink:
 
     def _start(self, frame: Frame) -> None:
         """Sets the encoder up after the first frame."""
-        options = {}
         if isinstance(self._part, StandardOutput):
             options = self._part.options(self._muxer)
-        elif self._muxer != "matroska":
-            options = {"movflags": "+faststart", "movie_timescale": str(self._movie_timescale(frame.time_base))}
+        else:
+            options = muxer_options(self._muxer, frame.time_base, self._others)
         self._container = av.open(self._part.url, "w", format=self._muxer, options=options)
         seconds = frame.duration * frame.time_base
         rate = self._rate or (1 / seconds if seconds else _DEFAULT_RATE)
@@ -137,11 +145,6 @@ class VideoFileSink:
         set_tags(encoder, self._colour)
         if self._others:
             self._others.start(self._container, self._stream)
-
-    def _movie_timescale(self, time_base: Fraction) -> int:
-        """Units per second in which MP4 notes where each track starts; FFmpeg's 1000 would round an offset to 1 ms."""
-        exact = math.lcm(time_base.denominator, *(self._others.sample_rates if self._others else ()))
-        return exact if exact < _INT32_MAX else time_base.denominator
 
     def _mux(self, packets: list["Packet[VideoStream]"]) -> None:
         """Writes encoded video, and the other streams up to the same moment before it."""
@@ -176,6 +179,18 @@ class VideoFileSink:
         if self._container is not None:
             with contextlib.suppress(av.FFmpegError, OSError):
                 self._container.close()
+
+
+def muxer_options(muxer: str, time_base: Fraction, others: StreamCopy | None) -> dict[str, str]:
+    """FFmpeg's options for a file. MP4 notes where each track starts in units of the movie; FFmpeg's 1/1000 s would
+    round that."""
+    if muxer == "matroska":
+        return {}
+    exact = math.lcm(time_base.denominator, *(others.sample_rates if others else ()))
+    return {
+        "movflags": "+faststart",
+        "movie_timescale": str(exact if exact < _INT32_MAX else time_base.denominator),
+    }
 
 
 _INT32_MAX = 2**31 - 1
