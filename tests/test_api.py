@@ -102,6 +102,35 @@ def test_the_command_line_passes_everything_on(small_model: Path, tmp_path: Path
         assert [(stream.type, stream.frames) for stream in container.streams] == [("video", 2)]
 
 
+def test_engine_none_gives_frames_back_untouched(tmp_path: Path):
+    from videonst.sources import open_source
+
+    clip = make_clip(tmp_path / "clip.mp4", audio=["aac"])
+    done = videonst.convert(clip, tmp_path / "out.mp4", engine="none", crf=1)
+    assert done.frames_done == 10
+    with open_source(clip) as before, open_source(tmp_path / "out.mp4") as after:
+        for original, passed in zip(before, after, strict=True):
+            assert (passed.time, passed.duration) == (original.time, original.duration)
+            assert np.abs(passed.pixels.astype(int) - original.pixels).mean() < 2
+    result = CliRunner().invoke(app, ["convert", str(clip), str(tmp_path / "cli.mp4"), "--engine", "none"])
+    assert result.exit_code == 0, result.output
+    assert video_timing(tmp_path / "cli.mp4") == video_timing(clip)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "no style was given; name one"),
+        ({"engine": "none", "style": "a"}, "engine 'none' paints nothing; leave the style out"),
+        ({"engine": "diesel"}, "unknown engine 'diesel'; expected one of onnx, none"),
+    ],
+)
+def test_style_and_engine_must_fit(small_model: Path, tmp_path: Path, options, message):
+    with pytest.raises(InputError, match=message):
+        videonst.convert(CLIP, tmp_path / "out.mp4", model=small_model, device="cpu", **options)
+    assert not list(tmp_path.iterdir())
+
+
 def test_nonsense_is_refused_before_a_file_is_touched(model: "videonst.Stylizer", tmp_path: Path):
     with pytest.raises(InputError, match="nothing lies between"):
         videonst.convert(CLIP, tmp_path / "out.mp4", "a", model=model, start=3, end=2)

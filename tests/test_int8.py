@@ -13,7 +13,7 @@ onnx = pytest.importorskip("onnx", reason="needs the [train] extra")
 from videonst.engines.metadata import read_metadata  # noqa: E402
 from videonst.engines.onnx import OnnxEngine  # noqa: E402
 from videonst.errors import InputError, VideoNSTError  # noqa: E402
-from videonst.export import export_int8  # noqa: E402
+from videonst.export import export_int8, int8  # noqa: E402
 from videonst.export import onnx as export  # noqa: E402
 from videonst.frame import Frame  # noqa: E402
 from videonst.styles import StyleMix  # noqa: E402
@@ -43,6 +43,24 @@ def test_inner_convolutions_are_in_8_bits(small_model: Path, int8_model: Path) -
     assert len(plain) == len(quantised) > 3
     assert all(inputs == ["DequantizeLinear"] * 2 for inputs in quantised[1:-1])
     assert not any("DequantizeLinear" in inputs for inputs in (*plain, quantised[0], quantised[-1]))
+
+
+def test_borders_are_made_of_bytes(int8_model: Path) -> None:
+    """Between the convolutions nothing is extended or enlarged in floating point."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(int8_model)).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
+    of = Counter((n.op_type, kinds.get(n.output[0])) for n in graph.node if n.op_type in ("Pad", "Resize"))
+    byte, single = onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
+    assert of == {("Pad", byte): 9, ("Pad", single): 3, ("Resize", byte): 1}
+
+
+def test_moving_the_quantisation_changes_nothing(small_model, photographs, int8_model, portrait, tmp_path, monkeypatch):
+    monkeypatch.setattr(int8, "_quantise_before_borders", lambda graph: None)
+    int8.export_int8(small_model, tmp_path / "unmoved.onnx", photographs)
+    frames = [OnnxEngine(p, "cpu").stylize(Frame(portrait), StyleMix.parse("b")) for p in tmp_path.iterdir()]
+    np.testing.assert_array_equal(
+        frames[0].pixels, OnnxEngine(int8_model, "cpu").stylize(Frame(portrait), StyleMix.parse("b")).pixels
+    )
 
 
 @pytest.mark.parametrize("mix", ["a", "b:0.5,c:0.5"])

@@ -9,6 +9,7 @@ import av
 
 from videonst import __version__
 from videonst.engines import Engine, EngineDescription
+from videonst.engines.none import NoneEngine
 from videonst.engines.onnx import OnnxEngine
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
@@ -22,17 +23,24 @@ from videonst.trim import Time, Trim
 
 DEFAULT_MODEL = "fast"
 
+ENGINES = ("onnx", "none")
 
-def load(model: str | Path = DEFAULT_MODEL, *, device: str = "auto") -> "Stylizer":
+
+def load(model: str | Path = DEFAULT_MODEL, *, device: str = "auto", engine: str = "onnx") -> "Stylizer":
     """Loads a model.
 
     Args:
         model: name of a shipped model (`fast`, `tiny`, `full`) or path of an .onnx file.
         device: "auto", "cuda", "tensorrt", "coreml" or "cpu". Only "auto" chooses.
+        engine: "onnx", or "none", which needs no model and gives frames back untouched.
 
     Raises:
-        InputError: unknown model, or the device that was asked for does not work here.
+        InputError: unknown model or engine, or the device that was asked for does not work here.
     """
+    if engine not in ENGINES:
+        raise InputError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
+    if engine == "none":
+        return Stylizer(NoneEngine())
     return Stylizer(OnnxEngine(model, device))
 
 
@@ -79,12 +87,14 @@ class Stylizer:
 def convert(
     source: str | Path,
     target: str | Path,
-    style: str | StyleMix,
+    style: str | StyleMix | None = None,
     *,
     strength: float = 1.0,
     keep_colour: bool = False,
     model: str | Path | Stylizer = DEFAULT_MODEL,
     device: str = "auto",
+    engine: str = "onnx",
+    hdr: str = "tonemap",
     start: Time | None = None,
     end: Time | None = None,
     duration: Time | None = None,
@@ -107,9 +117,10 @@ def convert(
             `open_source`.
         target: .mp4, .mov or .mkv for a video, .png, .jpg or .webp for a picture, a pattern or folder for numbered
             pictures, or "-"; see `open_sink`.
-        style: a mixture such as "starry_night:0.7, great_wave:0.3".
+        style: a mixture such as "starry_night:0.7, great_wave:0.3"; none with engine "none".
         strength, keep_colour: as in `Stylizer.stylize`.
-        model, device: as in `load`; `model` may be loaded already.
+        model, device, engine: as in `load`; `model` may be loaded already.
+        hdr: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
         start, end, duration: the part of a video to convert, as seconds or text, [HH:]MM:SS with decimals, counted
             from where the clip starts. The output begins, at time 0, with the first frame at or after `start`.
         drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included).
@@ -130,12 +141,11 @@ def convert(
         VideoNSTError: a failure on the way; the target is untouched.
     """
     asked = dict(locals())
-    mix = _mix(style, strength, keep_colour)
-    stylizer = model if isinstance(model, Stylizer) else load(model, device=device)
+    stylizer = model if isinstance(model, Stylizer) else load(model, device=device, engine=engine)
+    mix = _mix_for(stylizer, style, strength, keep_colour)
     trim = Trim.parse(start, end, duration)
-    mix.weights(stylizer.styles)  # an unknown style is refused before any file is touched
     with (
-        open_source(source, trim, rate=_rate(rate), strict=strict, timeout=timeout) as frames,
+        open_source(source, trim, rate=_rate(rate), hdr=hdr, strict=strict, timeout=timeout) as frames,
         open_sink(
             target,
             frames.info,
@@ -191,6 +201,19 @@ def _rate(rate: float | str | Fraction | None) -> Fraction | None:
 
 _FINEST_RATE = 100_000
 """Largest denominator of a rate; NTSC's is 1001."""
+
+
+def _mix_for(stylizer: Stylizer, style: str | StyleMix | None, strength: float, keep_colour: bool) -> StyleMix:
+    """The mixture, known to the engine before any file is touched."""
+    if stylizer.styles and style is None:
+        raise InputError("no style was given; name one, such as starry_night, or see `videonst styles`")
+    if not stylizer.styles and style is not None:
+        raise InputError(f"engine {stylizer.description.name!r} paints nothing; leave the style out")
+    if style is None:
+        return StyleMix(())
+    mix = _mix(style, strength, keep_colour)
+    mix.weights(stylizer.styles)
+    return mix
 
 
 def _mix(style: str | StyleMix, strength: float, keep_colour: bool) -> StyleMix:

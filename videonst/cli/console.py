@@ -13,9 +13,7 @@ import typer
 if TYPE_CHECKING:
     from videonst.pipeline import PipelineProgress
 
-Style = Annotated[
-    str, typer.Option("--style", "-s", help="Mixture of styles: NAME or NAME:SHARE,NAME:SHARE; see `videonst styles`.")
-]
+STYLE_HELP = "Mixture of styles: NAME or NAME:SHARE,NAME:SHARE; see `videonst styles`."
 Strength = Annotated[float, typer.Option(help="0 = untouched, 1 = as trained, up to 2.")]
 KeepColour = Annotated[bool, typer.Option("--keep-colour", help="Keep the colours of the input.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="fast, tiny, full, or the path of an .onnx file.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from videonst.cli.console import Device, KeepColour, Model, Overwrite, Strength, Style, frame_progress
+from videonst.cli.console import STYLE_HELP, Device, KeepColour, Model, Overwrite, Strength, frame_progress
 
 
 def command(
@@ -17,11 +17,13 @@ def command(
         str,
         typer.Argument(metavar="OUT", help=".mp4 .mov .mkv; .png .jpg .webp for a picture, %05d.png for many; or -."),
     ],
-    style: Style,
+    style: Annotated[str | None, typer.Option("--style", "-s", help=STYLE_HELP)] = None,
     strength: Strength = 1.0,
     keep_colour: KeepColour = False,
     model: Model = "fast",
     device: Device = "auto",
+    engine: Annotated[str, typer.Option(help="onnx, or none: frames pass untouched, without a style.")] = "onnx",
+    hdr: Annotated[str, typer.Option(help="PQ and HLG: tonemap to SDR, or error.")] = "tonemap",
     start: Annotated[str | None, typer.Option(metavar="TIME", help="Begin here: seconds or [HH:]MM:SS.mmm.")] = None,
     end: Annotated[str | None, typer.Option(metavar="TIME", help="Stop here.")] = None,
     duration: Annotated[str | None, typer.Option(metavar="TIME", help="Stop this long after the start.")] = None,
@@ -43,7 +45,7 @@ def command(
     """Repaint a video or picture file; timing, sound, subtitles and metadata stay."""
     from videonst.api import convert, load
 
-    stylizer = load(model, device=device)
+    stylizer = load(model, device=device, engine=engine)
     with frame_progress(Path(source).name) as progress:
         done = convert(
             source,
@@ -52,6 +54,7 @@ def command(
             strength=strength,
             keep_colour=keep_colour,
             model=stylizer,
+            hdr=hdr,
             start=start,
             end=end,
             duration=duration,

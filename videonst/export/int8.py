@@ -9,6 +9,7 @@ import dataclasses
 import io
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -70,10 +71,13 @@ def export_int8(model: Path, path: Path, photographs: Sequence[Pixels]) -> Model
                 calibrate_method=CalibrationMethod.Percentile,
                 extra_options={"CalibPercentile": PERCENTILE},
             )
+        quantised = onnx.load(part)
+        _quantise_before_borders(quantised.graph)
+        onnx.checker.check_model(quantised)
+        onnx.save(quantised, part)
         parity = measure_parity(part, FrameNetwork(load_network(model)).eval())
         metadata = dataclasses.replace(metadata, precision="int8", parity=parity)
         require_parity(metadata)
-        quantised = onnx.load(part)
     onnx.helper.set_model_props(quantised, metadata.to_properties())
     part = path.with_name(f".{path.name}.part")
     try:
@@ -83,6 +87,36 @@ def export_int8(model: Path, path: Path, photographs: Sequence[Pixels]) -> Model
         part.unlink(missing_ok=True)
         raise InputError(f"cannot write the model {path}: {error.strerror}; give another target") from error
     return metadata
+
+
+def _quantise_before_borders(graph: onnx.GraphProto) -> None:
+    """Moves every quantisation before the borders and the nearest-neighbour step in front of it: these only copy
+    values, and copy bytes four times as fast as floats. The graph computes the same, bit for bit."""
+    made_by = {output: node for node in graph.node for output in node.output}
+    readers = Counter(name for node in graph.node for name in node.input)
+    for quantisation in [node for node in graph.node if node.op_type == "QuantizeLinear"]:
+        while (copying := made_by.get(quantisation.input[0])) is not None:
+            if copying.op_type not in ("Pad", "Resize") or readers[copying.output[0]] > 1:
+                break
+            source, between, result = copying.input[0], copying.output[0], quantisation.output[0]
+            quantisation.input[0], quantisation.output[0] = source, between
+            copying.input[0], copying.output[0] = between, result
+            made_by |= {between: quantisation, result: copying}
+    _sort(graph)
+    del graph.value_info[:]  # types of what lies between have changed
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Puts every node after those that it reads from."""
+    known = {"", *(value.name for value in (*graph.input, *graph.initializer))}
+    waiting, ordered = list(graph.node), []
+    while waiting:
+        ready = [node for node in waiting if known.issuperset(node.input)]
+        ordered += ready
+        known.update(name for node in ready for name in node.output)
+        waiting = [node for node in waiting if node not in ready]
+    del graph.node[:]
+    graph.node.extend(ordered)
 
 
 class _Photographs(CalibrationDataReader):  # type: ignore[misc]

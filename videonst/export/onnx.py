@@ -48,6 +48,9 @@ FP16_PEAK = 8192.0
 ONNX Runtime's CPU provider computes fp16 convolutions in fp32, so the comparison itself cannot see an overflow.
 """
 
+GRAPH_PRECISIONS = ("fp32", "fp16")
+"""What the network itself is exported in; 8-bit files are made from an fp32 file (`int8.py`)."""
+
 THUMBNAIL_SIZE = 96
 PAINTED_SIZE = 3 * THUMBNAIL_SIZE
 """Short side at which thumbnails are painted before they are shrunk: strokes look as on a frame, not enlarged."""
@@ -83,6 +86,8 @@ def export_onnx(
         InputError: styles that do not fit the network, or a target that cannot be written.
         VideoNSTError: the file does not paint as torch does, or half precision could overflow.
     """
+    if precision not in GRAPH_PRECISIONS:
+        raise InputError(f"precision is {precision!r}, expected {' or '.join(GRAPH_PRECISIONS)}")
     slots = len(network.bank)
     if len(styles) != slots - 1:
         raise InputError(f"{len(styles)} styles are described, the network has {slots - 1}; describe each, in order")

@@ -69,7 +69,7 @@ class Engines:
         """
         with self._lock:
             if model not in self._loaded:
-                engine = OnnxEngine(model, self._device, self._threads)
+                engine = OnnxEngine(model, self._device, self._threads, cpu_precision="int8")
                 self._device = engine.description.device
                 self._loaded[model] = engine
             return self._loaded[model]

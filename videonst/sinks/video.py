@@ -141,7 +141,7 @@ class VideoFileSink:
         encoder.sample_aspect_ratio = self._aspect_ratio
         encoder.flags |= Flags.frame_duration  # without it PyAV's durations do not reach the muxer
         encoder.thread_type = "FRAME"  # PyAV's own choice, slices, costs quality
-        self._colour = written_tags(frame.colour, frame.height)
+        self._colour = written_tags(frame.colour, frame.height, self._pixel_format)
         set_tags(encoder, self._colour)
         if self._others:
             self._others.start(self._container, self._stream)

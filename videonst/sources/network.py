@@ -33,6 +33,7 @@ def open_address(
     low_delay: bool = False,
     trim: Trim = WHOLE,
     damage: Damage | None = None,
+    hdr: str = "tonemap",
 ) -> "NetworkSource":
     """Opens a network address.
 
@@ -41,11 +42,12 @@ def open_address(
         timeout: seconds to wait for the connection, for every packet, and for a lost camera to come back.
         low_delay: every frame as soon as it is decoded, for showing live; durations are nominal.
         trim: the part to take, counted from where sound or picture starts.
+        hdr: as in `open_source`.
 
     Raises:
         InputError: no such protocol, no answer within `timeout`, or no video there.
     """
-    return NetworkSource(address, timeout=timeout, low_delay=low_delay, trim=trim, damage=damage)
+    return NetworkSource(address, timeout=timeout, low_delay=low_delay, trim=trim, damage=damage, hdr=hdr)
 
 
 class NetworkSource(PassingSource):
@@ -65,6 +67,7 @@ class NetworkSource(PassingSource):
         low_delay: bool = False,
         trim: Trim = WHOLE,
         damage: Damage | None = None,
+        hdr: str = "tonemap",
     ) -> None:
         self._scheme = urlsplit(address).scheme.lower()
         if self._scheme not in ADDRESS_SCHEMES:
@@ -75,7 +78,7 @@ class NetworkSource(PassingSource):
         self._timeout = timeout
         self._low_delay = low_delay
         self._stopped = threading.Event()
-        super().__init__(_without_password(address), trim, damage)
+        super().__init__(_without_password(address), trim, damage, hdr=hdr)
 
     def stop(self) -> None:
         """No more attempts to connect; a read that waits ends with its time-out. From any thread."""

@@ -69,9 +69,9 @@ class PassingSource(VideoFileSource):
 
     _seekable = False
 
-    def __init__(self, name: str, trim: Trim = WHOLE, damage: Damage | None = None) -> None:
+    def __init__(self, name: str, trim: Trim = WHOLE, damage: Damage | None = None, *, hdr: str = "tonemap") -> None:
         self._name = name
-        super().__init__(name, trim, damage)
+        super().__init__(name, trim, damage, hdr=hdr)
 
     def _open(self) -> None:
         self._container = self._open_container()
@@ -109,9 +109,16 @@ class StandardInput(PassingSource):
         InputError: standard input is a terminal, or not such a container.
     """
 
-    def __init__(self, trim: Trim = WHOLE, damage: Damage | None = None, stream: BinaryIO | None = None) -> None:
+    def __init__(
+        self,
+        trim: Trim = WHOLE,
+        damage: Damage | None = None,
+        stream: BinaryIO | None = None,
+        *,
+        hdr: str = "tonemap",
+    ) -> None:
         self._input = _Interruptible(sys.stdin.buffer if stream is None else stream)
-        super().__init__("standard input", trim, damage)
+        super().__init__("standard input", trim, damage, hdr=hdr)
 
     def stop(self) -> None:
         """Ends a read that waits; from any thread."""

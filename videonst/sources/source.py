@@ -23,6 +23,7 @@ ADDRESS_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp", "rtmp"
 
 DEFAULT_RATE = Fraction(25)
 """Frames per second of numbered pictures, FFmpeg's own default."""
+HDR_CHOICES = ("tonemap", "error")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class SourceInfo:
         sample_aspect_ratio: width of a pixel over its height as shown, 1 where the source does not say.
         is_still: a single picture.
         is_sequence: numbered pictures.
+        pixel_format: FFmpeg's name of the format in which the file stores its pictures, None where unknown.
+        is_transparent: the first frame is not all opaque.
         part: what is taken of the file, seconds on the file's own clock; its start is that of the first frame, which
             is delivered as time 0.
         passing: the other streams of what can be read only once (standard input, network).
@@ -55,6 +58,8 @@ class SourceInfo:
     sample_aspect_ratio: Fraction = Fraction(1)
     is_still: bool = False
     is_sequence: bool = False
+    pixel_format: str | None = None
+    is_transparent: bool = False
     part: Trim = WHOLE
     passing: "PassingStreams | None" = None
     damage: Damage = field(default_factory=Damage, compare=False)
@@ -93,6 +98,7 @@ def open_source(
     trim: Trim = WHOLE,
     *,
     rate: Fraction | None = None,
+    hdr: str = "tonemap",
     strict: bool = False,
     timeout: float | None = None,
 ) -> Source:
@@ -103,21 +109,24 @@ def open_source(
             (`frame_%05d.png`), "-" for standard input, a network address (`ADDRESS_SCHEMES`), or else a video file.
         trim: the part to take, counted from where sound or picture starts.
         rate: frames per second of numbered pictures; `DEFAULT_RATE` where None.
+        hdr: of `HDR_CHOICES`: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
         strict: damage is an error (`DamagedInputError`, while iterating) instead of a warning.
         timeout: seconds to wait for a network address; None takes `DEFAULT_TIMEOUT`.
 
     Raises:
-        InputError: no such file, nothing in it that can be shown, or no frame in the part to take.
+        InputError: no such file, nothing in it that can be shown, no frame in the part to take, or HDR refused.
     """
+    if hdr not in HDR_CHOICES:
+        raise InputError(f"cannot treat HDR by {hdr!r}; expected one of {', '.join(HDR_CHOICES)}")
     damage = Damage(strict=strict)
     if is_address(path):
         from videonst.sources.network import DEFAULT_TIMEOUT, open_address
 
-        return open_address(str(path), timeout=timeout or DEFAULT_TIMEOUT, trim=trim, damage=damage)
+        return open_address(str(path), timeout=timeout or DEFAULT_TIMEOUT, trim=trim, damage=damage, hdr=hdr)
     if str(path) == "-":
         from videonst.sources.passing import StandardInput
 
-        return StandardInput(trim, damage)
+        return StandardInput(trim, damage, hdr=hdr)
     path = Path(path)
     if path.is_dir() or (not path.exists() and is_pattern(path)):
         from videonst.sources.sequence import ImageSequenceSource
@@ -135,7 +144,7 @@ def open_source(
         return ImageFileSource(path)
     from videonst.sources.video import VideoFileSource
 
-    return VideoFileSource(path, trim, damage)
+    return VideoFileSource(path, trim, damage, hdr=hdr)
 
 
 def is_pattern(path: Path) -> bool:

@@ -17,7 +17,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from videonst.av_frame import FrameConverter, Orientation
+from videonst.av_frame import HDR_TRANSFERS, FrameConverter, Orientation, is_hdr
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
 from videonst.sources.damage import Damage
@@ -36,16 +36,20 @@ class VideoFileSource:
     Of a part, the first frame is the first one shown at or after its start, and it is delivered as time 0.
 
     Raises:
-        InputError: not a video, no picture in it, none that decodes, or none in the part to take.
+        InputError: not a video, no picture in it, none that decodes, none in the part to take, or HDR where `hdr` is
+            "error".
         VideoNSTError: while iterating: the file could not be read on.
     """
 
     _seekable = True
     """Whether the file can be opened again, and sought in."""
 
-    def __init__(self, path: Path | str, trim: Trim = WHOLE, damage: Damage | None = None) -> None:
+    def __init__(
+        self, path: Path | str, trim: Trim = WHOLE, damage: Damage | None = None, *, hdr: str = "tonemap"
+    ) -> None:
         self._path = path
         self._damage = damage or Damage()
+        self._hdr = hdr
         self._open()
         try:
             self._time_base = _fraction(self._stream.time_base) or Fraction(1, 1000)
@@ -113,9 +117,7 @@ class VideoFileSource:
         expected_pts = 0
         for picture in self._pictures_from_start():
             if self._last_pts is None:
-                self._orientation = Orientation.of(picture)
-                if self._orientation.oblique:
-                    _log.warning("%s is to be shown tilted; only quarter turns are applied", self._path)
+                self._look_at_first(picture)
             pts = expected_pts if picture.pts is None else picture.pts
             if self._last_pts is not None and pts <= self._last_pts:  # two pictures cannot share one moment
                 self._lost += 1
@@ -126,6 +128,17 @@ class VideoFileSource:
             self._last_pts, expected_pts = pts, pts + (picture.duration or self._nominal_duration())
             if self._start is None or pts >= self._start:
                 yield self._converter.from_av(picture, pts=pts, time_base=self._time_base)
+
+    def _look_at_first(self, picture: VideoFrame) -> None:
+        self._pixel_format = picture.format.name
+        self._orientation = Orientation.of(picture)
+        if self._orientation.oblique:
+            _log.warning("%s is to be shown tilted; only quarter turns are applied", self._path)
+        if is_hdr(picture):
+            standard = HDR_TRANSFERS[picture.color_trc]
+            if self._hdr == "error":
+                raise InputError(f"{self._path} is HDR ({standard}); allow it to be mapped to SDR with --hdr tonemap")
+            _log.warning("%s is HDR (%s); its colours are mapped to SDR (BT.709)", self._path, standard)
 
     def _pictures_from_start(self) -> Iterator[VideoFrame]:
         """Seeks, where that is exact: where the first picture is a key frame, and not after the start."""
@@ -239,6 +252,8 @@ class VideoFileSource:
             duration=None if duration is None else float(duration),
             average_rate=rate,
             sample_aspect_ratio=1 / aspect_ratio if self._orientation.swapped else aspect_ratio,
+            pixel_format=self._pixel_format,
+            is_transparent=first.is_transparent,
             part=part,
             damage=self._damage,
         )
