@@ -10,9 +10,11 @@ from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
+import cv2
 import numpy as np
 import pytest
-from clips import audio_packets, make_clip, stream_packets, video_timing
+from clips import audio_packets, make_clip, smooth_picture, stream_packets, video_timing
 
 from videonst.api import Stylizer, convert
 from videonst.engines import EngineDescription
@@ -117,6 +119,66 @@ def test_segments_are_as_one_file(tmp_path, clip):
         assert np.abs(a[1].astype(int) - b[1]).mean() < 1
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        (".mp4", "hevc"), (".mkv", "hevc"), (".mp4", "av1"), (".webm", "vp9"), (".mov", "prores"), (".mkv", "ffv1"),
+        (".mov", "h264"),
+    ],
+)  # fmt: skip
+def test_every_codec_can_be_joined(tmp_path, suffix, codec):
+    """What the joined file says of its pictures is what a file in one piece says."""
+    clip = make_clip(tmp_path / "clip.mp4", pts=range(0, 9000, 500), last_duration=500, aspect_ratio=Fraction(4, 3))
+    segments, plain = tmp_path / f"segments{suffix}", tmp_path / f"plain{suffix}"
+    convert(clip, segments, "a", model=Stylizer(Inverting()), codec=codec)
+    with open_source(clip) as source, open_sink(plain, source.info, codec=codec) as sink:
+        for frame in source:
+            sink.write(frame.with_pixels(255 - frame.pixels))
+    descriptions = []
+    for path in (segments, plain):
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            context = stream.codec_context
+            frame = next(container.decode(stream))
+            descriptions.append(
+                [
+                    context.name, context.profile, context.codec_tag, context.pix_fmt, stream.sample_aspect_ratio,
+                    frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc, stream.average_rate,
+                ]
+            )  # fmt: skip
+    assert descriptions[0] == descriptions[1]
+    assert video_timing(segments) == video_timing(plain)
+    for (_, a), (_, b) in zip(decoded(segments), decoded(plain), strict=True):
+        assert np.abs(a.astype(int) - b).mean() < 4
+
+
+def test_transparency_survives_the_joins(tmp_path):
+    pictures = tmp_path / "in"
+    pictures.mkdir()
+    for index in range(4):
+        rgba = np.dstack([smooth_picture(64, 48, seed=index), np.full((48, 64), 60 * index, np.uint8)])
+        cv2.imwrite(str(pictures / f"{index}.png"), rgba)
+    for suffix, codec in ((".webm", "vp9"), (".mov", "prores"), (".mkv", "ffv1")):
+        target = tmp_path / f"out{suffix}"
+        convert(pictures, target, "a", model=Stylizer(Inverting()), codec=codec, rate=Fraction(1, 3))
+        with open_source(target) as source:
+            alphas = [float(frame.alpha.mean()) for frame in source]
+        assert alphas == pytest.approx([0, 60, 120, 180], abs=2)
+
+
+def test_a_size_that_changes_between_segments_is_noticed(tmp_path, clip):
+    with open_source(clip) as source:
+        frames = [f if f.time < 4 else f.with_pixels(np.ascontiguousarray(f.pixels[:, ::2])) for f in source]
+    with pytest.raises(VideoNSTError, match="picture size changed from 64x48 to 32x48"):
+        write_all(open_sink(tmp_path / "out.mp4", source.info, settings={}), frames)
+
+
+def write_all(sink, frames):
+    with sink:
+        for frame in frames:
+            sink.write(frame)
+
+
 def test_irregular_times_with_b_frames_survive_the_joins(tmp_path):
     rng = np.random.default_rng(0)
     pts = np.cumsum(rng.integers(1, 700, 60)).tolist()
@@ -217,9 +279,9 @@ def test_torn_parts_are_done_again(tmp_path, clip):
         paint(clip, target, Inverting(125))
     parts = tmp_path / ".out.mp4.parts"
     (parts / "00002.json").unlink()
-    (parts / "00002.mkv").write_bytes(b"torn")
+    (parts / "00002.packets").write_bytes(b"torn")
     (parts / "00002.json.tmp").write_bytes(b"torn")
-    (parts / ".00003.mkv.part").write_bytes(b"torn")
+    (parts / "00003.packets").write_bytes(b"torn")
     paint(clip, target, resume=True)
     assert_identical(target, tmp_path / "whole.mp4")
     assert not parts.exists()
@@ -240,8 +302,6 @@ def test_two_programs_do_not_write_one_target(tmp_path, clip):
 
 @pytest.mark.parametrize(("source", "target"), [("picture.png", "out.png"), ("clip", "-")])
 def test_what_cannot_be_resumed_says_so(tmp_path, clip, source, target, portrait, monkeypatch):
-    import cv2
-
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("picture.png", portrait)
     with pytest.raises(InputError, match="can be resumed"):

@@ -99,8 +99,10 @@ def convert(
     end: Time | None = None,
     duration: Time | None = None,
     drop: Collection[str] = (),
-    crf: float = 18,
-    preset: str = "veryfast",
+    codec: str | None = None,
+    crf: float | None = None,
+    preset: str | None = None,
+    encoder_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
     resume: bool = False,
     rate: float | str | Fraction | None = None,
@@ -115,16 +117,20 @@ def convert(
     Args:
         source: video or picture file, folder of pictures or pattern of numbered ones, network address or "-"; see
             `open_source`.
-        target: .mp4, .mov or .mkv for a video, .png, .jpg or .webp for a picture, a pattern or folder for numbered
-            pictures, or "-"; see `open_sink`.
+        target: .mp4, .mov, .mkv or .webm for a video, .png, .jpg or .webp for a picture, a pattern or folder for
+            numbered pictures, or "-"; see `open_sink`.
         style: a mixture such as "starry_night:0.7, great_wave:0.3"; none with engine "none".
         strength, keep_colour: as in `Stylizer.stylize`.
         model, device, engine: as in `load`; `model` may be loaded already.
         hdr: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
         start, end, duration: the part of a video to convert, as seconds or text, [HH:]MM:SS with decimals, counted
             from where the clip starts. The output begins, at time 0, with the first frame at or after `start`.
-        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included).
-        crf, preset: of x264: 18 is visually lossless.
+        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included), "alpha" (laid over
+            white).
+        codec: of `videonst.sinks.codecs.CODECS`, such as "hevc"; None takes H.264, in .webm VP9.
+        crf: quality as the codec counts it, lower is better; of H.264 18, the default, is visually lossless.
+        preset: speed as the codec names it.
+        encoder_options: further options of FFmpeg's encoder, `pix_fmt` among them.
         overwrite: replace an existing target.
         resume: go on with what an interrupted run has finished; input and settings must be the same.
         rate: frames per second of numbered pictures (25 where None), a number or text such as "30000/1001".
@@ -150,8 +156,10 @@ def convert(
             target,
             frames.info,
             drop=drop,
+            codec=codec,
             crf=crf,
             preset=preset,
+            options=encoder_options,
             overwrite=overwrite,
             stream_format=stream_format,
             settings=_settings(asked, stylizer.description),

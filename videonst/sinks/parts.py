@@ -47,7 +47,8 @@ class Parts:
         self.folder = target.with_name(f".{target.name}.parts")
         self.is_resumed = False
         self._lock: IO[bytes] | None = None
-        identity = json.loads(json.dumps({"input": fingerprint(source), "settings": settings}, default=str))
+        given = {key: value for key, value in settings.items() if value not in (None, (), [], {})}
+        identity = json.loads(json.dumps({"input": fingerprint(source), "settings": given}, default=str))
         if (self.folder / _MANIFEST).exists():
             self._take()
             try:

@@ -1,30 +1,43 @@
 """A video file written in segments that survive an interruption."""
 
+import contextlib
+import io
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, astuple, dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import av
 from av.packet import Packet
+from av.video.format import VideoFormat
 from av.video.stream import VideoStream
 
+from videonst.av_frame import has_alpha
 from videonst.engines import Stateful
 from videonst.errors import InputError, VideoNSTError
-from videonst.frame import Frame
-from videonst.sinks.part_file import PartFile, sync
+from videonst.frame import ColourTags, Frame
+from videonst.sinks.codecs import DEFAULT_CODECS
+from videonst.sinks.encoder import Encoder
+from videonst.sinks.frame_encoder import FrameEncoder, VideoKind
+from videonst.sinks.part_file import PartFile
 from videonst.sinks.parts import Parts, segment_index
 from videonst.sinks.streams import StreamCopy, open_streams
-from videonst.sinks.video import MUXERS, VideoFileSink, muxer_options
+from videonst.sinks.video import MUXERS, checked_encoder, muxer_options
 from videonst.sources import SourceInfo
-from videonst.sources.video import open_container
 
 _log = logging.getLogger(__name__)
+
+
+def can_be_segmented(source: SourceInfo, muxer: str, codec: str | None) -> bool:
+    """Whether a packet is all that an encoder gives for a frame. Of VP9's transparency it is not."""
+    is_transparent = source.pixel_format is not None and has_alpha(VideoFormat(source.pixel_format))
+    return not (is_transparent and (codec or DEFAULT_CODECS.get(muxer)) == "vp9")
 
 
 class SegmentedVideoSink:
@@ -43,14 +56,21 @@ class SegmentedVideoSink:
         source: SourceInfo,
         *,
         settings: Mapping[str, Any],
+        drop: Collection[str] = (),
+        codec: str | None = None,
+        crf: float | None = None,
+        preset: str | None = None,
+        options: Mapping[str, str] | None = None,
         resume: bool = False,
         overwrite: bool = False,
-        **encoding: Any,
     ) -> None:
         if source.path is None:
             raise InputError("what can be read only once cannot be resumed; name a file as the input")
         self._muxer = MUXERS[path.suffix.lower()]
-        self._encoding = encoding
+        self._drop = drop
+        self._encoder = checked_encoder(
+            source, self._muxer, drop=drop, codec=codec, crf=crf, preset=preset, options=options
+        )
         self._source = source
         self._part = PartFile(path, source.path, overwrite=overwrite)
         self._others: StreamCopy | None = None
@@ -59,13 +79,13 @@ class SegmentedVideoSink:
         self._states: dict[int, Mapping[str, Any]] = {}
         self._seen: int | None = None
         try:
-            VideoFileSink.check(**encoding)
-            self._others = open_streams(source, path, MUXERS, encoding.get("drop", ()))
+            self._others = open_streams(source, path, MUXERS, drop)
             self._parts = Parts(path, source.path, settings, resume=resume, overwrite=overwrite)
         except BaseException:
             self._close()
             raise
         self._done = list(_finished(self._parts)) if self._parts.is_resumed else []
+        self._kind = self._done[0].kind if self._done else None
 
     def restore(self, engine: object) -> int:
         if self._done and isinstance(engine, Stateful):
@@ -83,13 +103,13 @@ class SegmentedVideoSink:
         if self._segment is not None and index != self._index:
             self._finish_segment(self._states.pop(index, None))
         if self._segment is None:
-            source = replace(self._source, path=None)
+            self._kind = self._kind or VideoKind.of(frame)
             self._segment = _Segment(
-                self._parts.folder / _VIDEO.format(len(self._done)), source, overwrite=True, **self._encoding
+                self._parts, len(self._done), self._muxer, self._encoder, self._source, self._kind, self._drop
             )
-            self._segment.__enter__()
             self._index = index
-        self._segment.write(frame)
+        with self._parts.writing(), _encoding(self._part.target):
+            self._segment.write(frame)
 
     def __enter__(self) -> Self:
         return self
@@ -105,10 +125,10 @@ class SegmentedVideoSink:
                 self._part.commit()
                 self._parts.remove()
             elif self._segment is not None:
-                self._segment.__exit__(kind, error, trace)
+                self._segment.close()
         finally:
             self._close()
-            if (self._parts.folder / _TIMES.format(0)).exists():
+            if (self._parts.folder / _PACKETS.format(0)).exists():
                 self._parts.release()
                 _log.warning(
                     "%s is not complete; what was finished (%d frames) is kept: go on with --resume (resume=True)",
@@ -119,55 +139,45 @@ class SegmentedVideoSink:
                 self._parts.remove()
 
     def _finish_segment(self, state: Mapping[str, Any] | None) -> None:
-        """The times are written last: a segment that has them is complete."""
+        """The list of packets is written last: a segment that has it is complete."""
         segment, self._segment = self._segment, None
         assert segment is not None
-        segment.__exit__(None, None, None)
-        number = len(self._done)
-        done = _Finished(self._parts.folder / _VIDEO.format(number), segment.time_base, segment.times)
-        with self._parts.writing():
-            sync(done.path)
+        with self._parts.writing(), _encoding(self._part.target):
+            done = segment.finish()
         if state is not None:
-            self._parts.save_state(_STATE.format(number + 1), state)
-            (self._parts.folder / _STATE.format(number)).unlink(missing_ok=True)
-        times = {"time_base": str(done.time_base), "times": done.times}
-        self._parts.write(_TIMES.format(number), json.dumps(times).encode())
+            self._parts.save_state(_STATE.format(len(self._done) + 1), state)
+            (self._parts.folder / _STATE.format(len(self._done))).unlink(missing_ok=True)
+        self._parts.write(_PACKETS.format(len(self._done)), done.to_json())
         self._done.append(done)
 
     def _join(self) -> None:
-        """Copies the packets of all segments and the other streams into the target's part file."""
-        if not self._done:
+        """Writes the packets of all segments and the other streams into the target's part file. The stream is that of
+        an encoder with the same settings, so that the file describes its pictures as one in one piece would."""
+        if not self._done or self._kind is None:
             raise VideoNSTError(f"no frames came, so {self._part.target} was not written")
-        time_base = self._done[0].time_base
-        times = [(pts, duration) for segment in self._done for pts, duration in segment.times]
-        decoding_times = _decoding_times([pts for pts, _ in times])
+        time_base = self._kind.time_base
+        decoding_times = _decoding_times([packet.pts for segment in self._done for packet in segment.packets])
         options = muxer_options(self._muxer, time_base, self._others)
-        try:
-            with (
-                self._part.writing(),
-                av.open(self._part.url, "w", format=self._muxer, options=options) as output,
-                open_container(self._done[0].path) as first,
-            ):
-                stream = output.add_stream_from_template(first.streams.video[0])
-                stream.time_base = time_base
+        with (
+            self._part.writing(),
+            _encoding(self._part.target),
+            av.open(self._part.url, "w", format=self._muxer, options=options) as output,
+        ):
+            stream = FrameEncoder(output, self._encoder, self._source, self._kind, self._part.target).stream
+            if self._others:
+                self._others.start(output, stream)
+            packets = chain.from_iterable(segment.read(time_base) for segment in self._done)
+            for packet, dts in zip(packets, decoding_times, strict=True):
+                packet.stream = stream
+                packet.dts = dts
                 if self._others:
-                    self._others.start(output, stream)
-                packets = chain.from_iterable(_packets(segment) for segment in self._done)
-                for packet, (pts, duration), dts in zip(packets, times, decoding_times, strict=True):
-                    packet.stream = stream
-                    packet.pts, packet.dts, packet.duration, packet.time_base = pts, dts, duration, time_base
-                    if self._others:
-                        self._others.copy_until(dts * time_base)
-                    output.mux_one(packet)
-                if self._others:
-                    self._others.copy_until(None)
-            with self._part.writing():
-                sync(self._part.path)
-        except av.FFmpegError as error:
-            raise VideoNSTError(f"cannot write {self._part.target}: {error.strerror}") from error
+                    self._others.copy_until(dts * time_base)
+                output.mux_one(packet)
+            if self._others:
+                self._others.copy_until(None)
 
     def _done_frames(self) -> int:
-        return sum(len(segment.times) for segment in self._done)
+        return sum(len(segment.packets) for segment in self._done)
 
     def _close(self) -> None:
         if self._others:
@@ -175,49 +185,101 @@ class SegmentedVideoSink:
         self._part.discard()
 
 
-class _Segment(VideoFileSink):
-    """Remembers the exact times of its packets, in the order of the file; Matroska rounds them.
+class _Segment:
+    """One segment while it is encoded: the packets one after the other in a file, what they are in memory."""
 
-    Attributes:
-        times: (presentation timestamp, duration) in units of `time_base`.
-    """
+    def __init__(
+        self,
+        parts: Parts,
+        number: int,
+        muxer: str,
+        encoder: Encoder,
+        source: SourceInfo,
+        kind: VideoKind,
+        drop: Collection[str],
+    ) -> None:
+        # Never written to: it tells the encoder what this kind of file needs.
+        self._container = av.open(io.BytesIO(), "w", format=muxer)
+        self._frames = FrameEncoder(self._container, encoder, source, kind, parts.target, drop)
+        self._done = _Finished(parts.folder / _VIDEO.format(number), kind, [])
+        self._file = self._done.path.open("wb")
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.times: list[tuple[int, int]] = []
-        self.time_base = Fraction(1)
+    def write(self, frame: Frame) -> None:
+        self._keep(self._frames.encode(frame))
 
-    def _mux(self, packets: list["Packet[VideoStream]"]) -> None:
+    def finish(self) -> "_Finished":
+        self._keep(self._frames.flush())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.close()
+        return self._done
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk has been told of
+            self._file.close()
+
+    def _keep(self, packets: list["Packet[VideoStream]"]) -> None:
         for packet in packets:
-            self.time_base = Fraction(packet.time_base)
-            self.times.append((packet.pts or 0, packet.duration or 0))
-        super()._mux(packets)
+            self._file.write(bytes(packet))
+            self._done.packets.append(
+                _Packet(cast(int, packet.pts), packet.duration or 0, packet.is_keyframe, packet.size)
+            )
+
+
+@dataclass(frozen=True)
+class _Packet:
+    """Times in units of the time base, sizes in bytes."""
+
+    pts: int
+    duration: int
+    is_keyframe: bool
+    size: int
 
 
 @dataclass(frozen=True)
 class _Finished:
-    """A complete segment: its file and, for each packet, presentation timestamp and duration."""
+    """A complete segment: the file with its packets, and what they are, in decoding order."""
 
     path: Path
-    time_base: Fraction
-    times: list[tuple[int, int]]
+    kind: VideoKind
+    packets: list[_Packet]
+
+    def to_json(self) -> bytes:
+        kind = {**asdict(self.kind), "time_base": str(self.kind.time_base)}
+        return json.dumps({"kind": kind, "packets": [list(astuple(packet)) for packet in self.packets]}).encode()
+
+    @classmethod
+    def from_json(cls, path: Path, content: str) -> "_Finished":
+        stored = json.loads(content)
+        kind = stored["kind"]
+        kind = {**kind, "time_base": Fraction(kind["time_base"]), "colour": ColourTags(**kind["colour"])}
+        return cls(path, VideoKind(**kind), [_Packet(*packet) for packet in stored["packets"]])
+
+    def read(self, time_base: Fraction) -> Iterator["Packet[VideoStream]"]:
+        with self.path.open("rb") as file:
+            for known in self.packets:
+                packet = cast("Packet[VideoStream]", Packet(file.read(known.size)))
+                packet.pts, packet.duration, packet.time_base = known.pts, known.duration, time_base
+                packet.is_keyframe = known.is_keyframe
+                yield packet
+
+
+@contextlib.contextmanager
+def _encoding(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise VideoNSTError(f"cannot encode {target}: {error.strerror}; check that the input plays") from error
 
 
 def _finished(parts: Parts) -> Iterator[_Finished]:
     """The complete segments of an earlier run, up to the first that is not."""
     number = 0
-    while (times := parts.folder / _TIMES.format(number)).exists():
-        stored = json.loads(times.read_text())
-        video = parts.folder / _VIDEO.format(number)
-        yield _Finished(video, Fraction(stored["time_base"]), [(pts, duration) for pts, duration in stored["times"]])
+    while (packets := parts.folder / _PACKETS.format(number)).exists():
+        yield _Finished.from_json(parts.folder / _VIDEO.format(number), packets.read_text())
         number += 1
-
-
-def _packets(segment: _Finished) -> Iterator["Packet[VideoStream]"]:
-    with open_container(segment.path) as container:
-        for packet in container.demux(container.streams.video[0]):
-            if packet.size:
-                yield packet
 
 
 def _decoding_times(presentation_times: list[int]) -> list[int]:
@@ -230,6 +292,6 @@ def _decoding_times(presentation_times: list[int]) -> list[int]:
     return [pts - head for pts in ascending[:delay]] + ascending[: len(ascending) - delay]
 
 
-_VIDEO = "{:05}.mkv"
-_TIMES = "{:05}.json"
+_VIDEO = "{:05}.packets"
+_PACKETS = "{:05}.json"
 _STATE = "{:05}.npz"

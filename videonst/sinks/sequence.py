@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +11,7 @@ from typing import Any, Self
 from videonst.engines import Stateful
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
-from videonst.sinks.image import encode_picture
+from videonst.sinks.image import check_alpha, encode_picture
 from videonst.sinks.part_file import PartFile
 from videonst.sinks.parts import Parts, segment_index
 from videonst.sources import SourceInfo
@@ -29,8 +29,8 @@ class ImageSequenceSink:
     that are done stay where the work fails.
 
     Raises:
-        InputError: pictures that fit the pattern exist already (without `overwrite`), the folder cannot be written, or
-            as `Parts`.
+        InputError: pictures that fit the pattern exist already (without `overwrite`) or cannot hold the source's
+            transparency, the folder cannot be written, or as `Parts`.
         VideoNSTError: no frame came, or the disk failed.
     """
 
@@ -39,11 +39,14 @@ class ImageSequenceSink:
         path: Path,
         source: SourceInfo | None = None,
         *,
+        drop: Collection[str] = (),
         settings: Mapping[str, Any] | None = None,
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
         self.pattern = path if NUMBER.search(path.name) else path / FOLDER_PATTERN
+        check_alpha(self.pattern, source, drop)
+        self._keep_alpha = "alpha" not in drop
         folder = self.pattern.parent
         if (
             source is not None
@@ -103,7 +106,8 @@ class ImageSequenceSink:
         part = PartFile(self.picture(number), None, overwrite=True)
         try:
             with part.writing():
-                part.path.write_bytes(encode_picture(frame, part.target.suffix))
+                kept = frame if self._keep_alpha else frame.over_white()
+                part.path.write_bytes(encode_picture(kept, part.target.suffix))
             part.commit()
         finally:
             part.discard()

@@ -14,7 +14,7 @@ from videonst.sources import SourceInfo
 from videonst.sources.source import is_pattern
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 
 
 class Sink(Protocol):
@@ -47,8 +47,10 @@ def open_sink(
     source: SourceInfo | None = None,
     *,
     drop: Collection[str] = (),
-    crf: float = 18,
-    preset: str = "veryfast",
+    codec: str | None = None,
+    crf: float | None = None,
+    preset: str | None = None,
+    options: Mapping[str, str] | None = None,
     overwrite: bool = False,
     stream_format: str = DEFAULT_STREAM_FORMAT,
     settings: Mapping[str, Any] | None = None,
@@ -61,9 +63,8 @@ def open_sink(
             a folder (`out/`); "-" for standard output.
         source: where the frames come from; its other streams, chapters and metadata are copied, packet by packet
             (video only), and it is never overwritten.
-        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included).
-        crf: constant rate factor of x264, 0 (lossless) to 51 (video only).
-        preset: speed preset of x264 (video only).
+        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included), "alpha".
+        codec, crf, preset, options: how video is encoded, see `Encoder`; None takes defaults.
         overwrite: replace an existing file.
         stream_format: what to write to standard output, of `STREAMED_FORMATS`.
         settings: everything that decides what the frames look like. Where it is given, and the source can be read
@@ -72,8 +73,8 @@ def open_sink(
 
     Raises:
         InputError: a suffix that cannot be written or does not fit the source, a target that exists, is the source
-            itself or cannot be created, a stream that the container cannot hold, a bad `crf` or `preset`, too little
-            space, or nothing that can be resumed.
+            itself or cannot be created, a stream or transparency that it cannot hold, settings that the codec does not
+            take, too little space, or nothing that can be resumed.
     """
     is_folder = str(path).endswith(("/", os.sep)) or (Path(path).is_dir() and Path(path).suffix not in VIDEO_SUFFIXES)
     path = Path(path)
@@ -83,7 +84,7 @@ def open_sink(
 
         if source is not None:
             check_space(path, source, LEAST_PICTURE_BITS)
-        return ImageSequenceSink(path, source, settings=settings, resume=resume, overwrite=overwrite)
+        return ImageSequenceSink(path, source, drop=drop, settings=settings, resume=resume, overwrite=overwrite)
     is_resumable = source is not None and source.path is not None and not source.is_still and str(path) != "-"
     if resume and not is_resumable:
         raise InputError(
@@ -102,17 +103,36 @@ def open_sink(
     if suffix in PICTURE_SUFFIXES:
         from videonst.sinks.image import ImageFileSink
 
-        return ImageFileSink(path, source, overwrite=overwrite)
+        return ImageFileSink(path, source, drop=drop, overwrite=overwrite)
     if source is not None and str(path) != "-":
         check_space(path, source, LEAST_VIDEO_BITS)
+    from videonst.sinks.segments import SegmentedVideoSink, can_be_segmented
+    from videonst.sinks.video import MUXERS, VideoFileSink
+
     if source is not None and is_resumable and settings is not None:
-        from videonst.sinks.segments import SegmentedVideoSink
-
-        return SegmentedVideoSink(
-            path, source, settings=settings, resume=resume, overwrite=overwrite, drop=drop, crf=crf, preset=preset
-        )
-    from videonst.sinks.video import VideoFileSink
-
+        if can_be_segmented(source, MUXERS[suffix], codec):
+            return SegmentedVideoSink(
+                path,
+                source,
+                drop=drop,
+                codec=codec,
+                crf=crf,
+                preset=preset,
+                options=options,
+                settings=settings,
+                resume=resume,
+                overwrite=overwrite,
+            )
+        if resume:
+            raise InputError("VP9 with transparency cannot be resumed; start over with --overwrite")
     return VideoFileSink(
-        path, source, drop=drop, crf=crf, preset=preset, overwrite=overwrite, stream_format=stream_format
+        path,
+        source,
+        drop=drop,
+        codec=codec,
+        crf=crf,
+        preset=preset,
+        options=options,
+        overwrite=overwrite,
+        stream_format=stream_format,
     )

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-KINDS = ("audio", "subtitles", "data", "attachments")
-"""What can be left out by name. Cover art counts as an attachment."""
+KINDS = ("audio", "subtitles", "data", "attachments", "alpha")
+"""What can be left out by name. Cover art counts as an attachment; alpha is part of the pictures."""
 
 
 class StreamCopy:
