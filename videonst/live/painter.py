@@ -130,6 +130,11 @@ class Painter:
         """What is painted with at present; None before the first frame."""
         return self._quality.rung if self._quality else None
 
+    @property
+    def pinned(self) -> bool:
+        """There is nothing to choose."""
+        return self._quality is not None and self._quality.pinned
+
     def paint(self, frame: Frame) -> Painted:
         """The frame repainted as the controls say. Its size never changes, whatever the working size is.
 
