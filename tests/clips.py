@@ -72,7 +72,7 @@ def make_clip(
         ends = [*pts[1:], pts[-1] + last_duration]
         for index, (start, end) in enumerate(zip(pts, ends, strict=True)):
             rgb = smooth_picture(width, height, seed=index) if picture is None else picture
-            frame = _yuv_frame(rgb, pixel_format, matrix, bool(full_range))
+            frame = yuv_frame(rgb, pixel_format, matrix, bool(full_range))
             frame.colorspace, frame.color_range = context.colorspace, context.color_range
             frame.pts, frame.time_base, frame.duration = start, time_base, end - start
             output.mux(video.encode(frame))
@@ -154,34 +154,46 @@ def yuv_planes(path: Path) -> list[np.ndarray]:
         ]
 
 
-def yuv_from_rgb(rgb: np.ndarray, matrix: int, full_range: bool) -> np.ndarray:
-    """ITU-T H.273 equations, float (height, width, 3)."""
+def yuv_from_rgb(rgb: np.ndarray, matrix: int, full_range: bool, bits: int = 8) -> np.ndarray:
+    """ITU-T H.273 equations, float (height, width, 3). RGB in 0 to 255, uint8 or float."""
     kr, kb = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}.get(matrix, (0.299, 0.114))
     r, g, b = np.moveaxis(rgb.astype(np.float64) / 255, -1, 0)
     luma = kr * r + (1 - kr - kb) * g + kb * b
     blue, red = (b - luma) / (2 - 2 * kb), (r - luma) / (2 - 2 * kr)
-    scale_luma, offset, scale_chroma = (255, 0, 255) if full_range else (219, 16, 224)
-    return np.stack([offset + scale_luma * luma, 128 + scale_chroma * blue, 128 + scale_chroma * red], axis=-1)
+    unit, top = 2 ** (bits - 8), 2**bits - 1
+    scale_luma, offset, scale_chroma = (top, 0, top) if full_range else (219 * unit, 16 * unit, 224 * unit)
+    return np.stack([offset + scale_luma * luma, 128 * unit + scale_chroma * blue, 128 * unit + scale_chroma * red], -1)
 
 
-def subsample(chroma: np.ndarray) -> np.ndarray:
-    """4:2:0 with chroma sited left, as H.264 assumes: on every second column, between two rows."""
+def subsample(chroma: np.ndarray, *, rows: bool = True) -> np.ndarray:
+    """4:2:0, or 4:2:2 without `rows`, with chroma sited left, as H.264 assumes: on every second column, between two
+    rows."""
     wide = np.pad(chroma, ((0, 0), (1, 1)), mode="edge")
     columns = (wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:])[:, ::2] / 4
-    return (columns[::2] + columns[1::2]) / 2
+    return (columns[::2] + columns[1::2]) / 2 if rows else columns
 
 
-def _yuv_frame(rgb: np.ndarray, pixel_format: str, matrix: int, full_range: bool) -> av.VideoFrame:
+def yuv_frame(
+    rgb: np.ndarray, pixel_format: str, matrix: int, full_range: bool, alpha: np.ndarray | None = None
+) -> av.VideoFrame:
+    """A picture whose planes are computed from the definition of the matrix, not by swscale."""
     height, width = rgb.shape[:2]
     if pixel_format == "bgr0":
         return av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="bgr0")
+    if pixel_format in ("bgra", "rgba"):
+        return av.VideoFrame.from_ndarray(np.dstack((rgb, alpha)), format="rgba").reformat(format=pixel_format)
     frame = av.VideoFrame(width, height, pixel_format)
-    yuv = yuv_from_rgb(rgb, matrix, full_range)
+    bits = frame.format.components[0].bits
+    yuv = yuv_from_rgb(rgb, matrix, full_range, bits)
+    if alpha is not None:
+        yuv = np.dstack((yuv, np.rint(alpha * ((2**bits - 1) / 255))))
     for index, plane in enumerate(frame.planes):
-        values = yuv[..., index] if (plane.width, plane.height) == (width, height) else subsample(yuv[..., index])
-        values = np.rint(values).clip(0, 255)
-        padded = np.zeros((plane.height, plane.line_size), np.uint8)
-        padded[:, : values.shape[1]] = values
+        values, rows = yuv[..., index], plane.height < height
+        if (plane.width, plane.height) != (width, height):
+            values = subsample(values, rows=rows)
+        kind = np.uint8 if bits == 8 else np.uint16
+        padded = np.zeros((plane.height, plane.line_size // kind().itemsize), kind)
+        padded[:, : values.shape[1]] = np.rint(values).clip(0, 2**bits - 1)
         plane.update(padded.tobytes())
     return frame
 

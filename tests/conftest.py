@@ -1,13 +1,33 @@
 """Fixtures shared by the tests: where the data lies, small pictures, a perceptual network that needs no download."""
 
+import faulthandler
 import os
 import signal
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+LEAVE_SECONDS = 60
+"""How long the threads that tests have left behind may keep the finished suite from exiting."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """A thread that a test has forgotten must not hang the suite: say where it waits, then leave."""
+
+    def leave() -> None:
+        time.sleep(LEAVE_SECONDS)
+        print("the suite is done, but these threads keep it from exiting:", file=sys.__stderr__)
+        faulthandler.dump_traceback(file=sys.__stderr__)
+        os._exit(exitstatus)
+
+    threading.Thread(target=leave, name="leave", daemon=True).start()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -142,12 +142,19 @@ def test_train_and_export(tmp_path: Path, random_vgg: Path):
     args = ["--styles", tmp_path / "styles", "--content", tmp_path / "content", "--recipe", tmp_path / "toy.toml"]
     done = run("train", *args, "--vgg", random_vgg, "--out", tmp_path / "toy.onnx", "--data-note", "noise")
     assert "step 2/2" in done.stderr
-    assert done.stdout.split() == [str(tmp_path / "toy.onnx"), str(tmp_path / "toy.fp16.onnx")]
+    assert done.stdout.split() == [str(tmp_path / f"toy{p}.onnx") for p in ("", ".fp16", ".int8")]
     run("convert", PORTRAIT, tmp_path / "out.png", "-s", "one:1,two:1", "-m", tmp_path / "toy.onnx")
+    # A model file is written again with the same weights, and where photographs are given, in 8 bits.
+    done = run("export", tmp_path / "toy.onnx", tmp_path / "again.onnx", "--calibrate", tmp_path / "content")
+    assert done.stdout.split() == [str(tmp_path / f"again{p}.onnx") for p in ("", ".fp16", ".int8")]
+    run("convert", PORTRAIT, tmp_path / "out2.png", "-s", "one:1,two:1", "-m", tmp_path / "again.onnx")
     run("export", tmp_path / "toy.training" / "checkpoint.pt", tmp_path / "again.onnx")
-    first, again = (cv2.imread(str(tmp_path / "out.png")), tmp_path / "out2.png")
-    run("convert", PORTRAIT, again, "-s", "one:1,two:1", "-m", tmp_path / "again.onnx")
-    np.testing.assert_array_equal(first, cv2.imread(str(again)))
+    assert not (tmp_path / "again.int8.onnx").exists()  # it was of the weights before
+    run("convert", PORTRAIT, tmp_path / "out3.png", "-s", "one:1,two:1", "-m", tmp_path / "again.onnx")
+    first, second, third = (cv2.imread(str(tmp_path / f"out{n}.png")) for n in ("", 2, 3))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(first, third)
+    assert "is in int8" in run("export", tmp_path / "toy.int8.onnx", tmp_path / "x.onnx", code=2).stderr
     assert "absent.pt" in run("export", "absent.pt", tmp_path / "x.onnx", code=2).stderr
     assert "do not exist" in run("train", *args, "--vgg", "no.pth", "--out", tmp_path / "x.onnx", code=2).stderr
 

@@ -1,30 +1,46 @@
 """What most programs need: load a model, repaint a picture, convert a file."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from fractions import Fraction
 from pathlib import Path
 
 from videonst.engines import Engine, EngineDescription
+from videonst.engines.none import NoneEngine
 from videonst.engines.onnx import OnnxEngine
+from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.pipeline import PipelineProgress, run
 from videonst.sinks import open_sink
+from videonst.sinks.stdout import DEFAULT_STREAM_FORMAT
 from videonst.sources import open_source
 from videonst.styles import StyleMix
+from videonst.temporal import DEFAULT_STEADY, Stabiliser
+from videonst.temporal.flow import DisFlow
 from videonst.trim import Time, Trim
 
 DEFAULT_MODEL = "fast"
 
+ENGINES = ("onnx", "none")
 
-def load(model: str | Path = DEFAULT_MODEL, *, device: str = "auto") -> "Stylizer":
+FILE_FLOW = "medium"
+"""How motion is found in files, where nobody waits for the next frame."""
+
+
+def load(model: str | Path = DEFAULT_MODEL, *, device: str = "auto", engine: str = "onnx") -> "Stylizer":
     """Loads a model.
 
     Args:
         model: name of a shipped model (`fast`, `tiny`, `full`) or path of an .onnx file.
         device: "auto", "cuda", "tensorrt", "coreml" or "cpu". Only "auto" chooses.
+        engine: "onnx", or "none", which needs no model and gives frames back untouched.
 
     Raises:
-        InputError: unknown model, or the device that was asked for does not work here.
+        InputError: unknown model or engine, or the device that was asked for does not work here.
     """
+    if engine not in ENGINES:
+        raise InputError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
+    if engine == "none":
+        return Stylizer(NoneEngine())
     return Stylizer(OnnxEngine(model, device))
 
 
@@ -67,39 +83,74 @@ class Stylizer:
         """
         return self.engine.stylize(Frame(image), _mix(style, strength, keep_colour)).pixels
 
+    def steady(self, amount: float = DEFAULT_STEADY, *, flow: str = FILE_FLOW) -> Stabiliser:
+        """An engine for the frames of one clip or camera, in order, that keeps them steady.
+
+        Args:
+            amount: 0 (each frame on its own) to 1 (hold still); may be set later, as `steady`.
+            flow: how motion is found: "ultrafast", "fast" (for live pictures) or "medium".
+
+        Raises:
+            InputError: a value out of range.
+        """
+        return Stabiliser(self.engine, steady=amount, flow=DisFlow(flow))
+
 
 def convert(
     source: str | Path,
     target: str | Path,
-    style: str | StyleMix,
+    style: str | StyleMix | None = None,
     *,
     strength: float = 1.0,
     keep_colour: bool = False,
+    steady: float = DEFAULT_STEADY,
+    flow: str = FILE_FLOW,
     model: str | Path | Stylizer = DEFAULT_MODEL,
     device: str = "auto",
+    engine: str = "onnx",
+    hdr: str = "tonemap",
     start: Time | None = None,
     end: Time | None = None,
     duration: Time | None = None,
     drop: Collection[str] = (),
-    crf: float = 18,
-    preset: str = "veryfast",
+    codec: str | None = None,
+    crf: float | None = None,
+    preset: str | None = None,
+    encoder_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    rate: float | str | Fraction | None = None,
+    strict: bool = False,
+    timeout: float | None = None,
+    stream_format: str = DEFAULT_STREAM_FORMAT,
     progress: Callable[[PipelineProgress], None] | None = None,
 ) -> PipelineProgress:
     """Repaints a video or picture file into another; timing, sound, subtitles, chapters and metadata stay. The target
     appears complete or not at all.
 
     Args:
-        source: video or picture file.
-        target: .mp4, .mov or .mkv for a video, .png, .jpg or .webp for a picture.
-        style: a mixture such as "starry_night:0.7, great_wave:0.3".
+        source: video or picture file, folder of pictures or pattern of numbered ones, network address or "-"; see
+            `open_source`.
+        target: .mp4, .mov, .mkv or .webm for a video, .png, .jpg or .webp for a picture, a pattern or folder for
+            numbered pictures, or "-"; see `open_sink`.
+        style: a mixture such as "starry_night:0.7, great_wave:0.3"; none with engine "none".
         strength, keep_colour: as in `Stylizer.stylize`.
-        model, device: as in `load`; `model` may be loaded already.
+        steady: 0 (each frame on its own) to 1 (hold still).
+        flow: how motion is found: "ultrafast", "fast" or "medium".
+        model, device, engine: as in `load`; `model` may be loaded already.
+        hdr: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
         start, end, duration: the part of a video to convert, as seconds or text, [HH:]MM:SS with decimals, counted
             from where the clip starts. The output begins, at time 0, with the first frame at or after `start`.
-        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included).
-        crf, preset: of x264: 18 is visually lossless.
+        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included), "alpha" (laid over
+            white).
+        codec: of `videonst.sinks.codecs.CODECS`, such as "hevc"; None takes H.264, in .webm VP9.
+        crf: quality as the codec counts it, lower is better; of H.264 18, the default, is visually lossless.
+        preset: speed as the codec names it.
+        encoder_options: further options of FFmpeg's encoder, `pix_fmt` among them.
         overwrite: replace an existing target.
+        rate: frames per second of numbered pictures (25 where None), a number or text such as "30000/1001".
+        strict: damage of the input is an error instead of a warning.
+        timeout: seconds to wait for a network address (10 where None).
+        stream_format: what to write to standard output, of `STREAMED_FORMATS`.
         progress: called after every frame, in the calling thread.
 
     Returns:
@@ -109,15 +160,51 @@ def convert(
         InputError: anything that cannot be done as asked, before work starts.
         VideoNSTError: a failure on the way; the target is untouched.
     """
-    mix = _mix(style, strength, keep_colour)
-    stylizer = model if isinstance(model, Stylizer) else load(model, device=device)
+    stylizer = model if isinstance(model, Stylizer) else load(model, device=device, engine=engine)
+    mix = _mix_for(stylizer, style, strength, keep_colour)
     trim = Trim.parse(start, end, duration)
-    mix.weights(stylizer.styles)  # an unknown style is refused before any file is touched
+    steadied = stylizer.steady(steady, flow=flow) if stylizer.styles else stylizer.engine
     with (
-        open_source(source, trim) as frames,
-        open_sink(target, frames.info, drop=drop, crf=crf, preset=preset, overwrite=overwrite) as sink,
+        open_source(source, trim, rate=_rate(rate), hdr=hdr, strict=strict, timeout=timeout) as frames,
+        open_sink(
+            target,
+            frames.info,
+            drop=drop,
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            options=encoder_options,
+            overwrite=overwrite,
+            stream_format=stream_format,
+        ) as sink,
     ):
-        return run(frames, lambda frame: stylizer.engine.stylize(frame, mix), sink, progress=progress)
+        return run(frames, lambda frame: steadied.stylize(frame, mix), sink, progress=progress)
+
+
+def _rate(rate: float | str | Fraction | None) -> Fraction | None:
+    if rate is None:
+        return None
+    try:
+        return Fraction(str(rate)).limit_denominator(_FINEST_RATE)
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(f"cannot read {rate!r} as frames a second; expected a number or 30000/1001") from error
+
+
+_FINEST_RATE = 100_000
+"""Largest denominator of a rate; NTSC's is 1001."""
+
+
+def _mix_for(stylizer: Stylizer, style: str | StyleMix | None, strength: float, keep_colour: bool) -> StyleMix:
+    """The mixture, known to the engine before any file is touched."""
+    if stylizer.styles and style is None:
+        raise InputError("no style was given; name one, such as starry_night, or see `videonst styles`")
+    if not stylizer.styles and style is not None:
+        raise InputError(f"engine {stylizer.description.name!r} paints nothing; leave the style out")
+    if style is None:
+        return StyleMix(())
+    mix = _mix(style, strength, keep_colour)
+    mix.weights(stylizer.styles)
+    return mix
 
 
 def _mix(style: str | StyleMix, strength: float, keep_colour: bool) -> StyleMix:

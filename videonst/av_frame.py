@@ -1,6 +1,6 @@
-"""Between `Frame` and PyAV's `VideoFrame`: the one place where colour matrix, range and orientation are applied."""
+"""Between `Frame` and PyAV's `VideoFrame`: the one place where colour, transparency and orientation are converted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import cast
 
@@ -8,51 +8,64 @@ import av
 import cv2
 import numpy as np
 from av.filter import Graph
+from av.sidedata.sidedata import Type as SideData
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange
 
 from videonst.errors import InputError
 from videonst.frame import ColourTags, Frame, Pixels
 
 
 class FrameConverter:
-    """Converts frames both ways. Keeps swscale contexts, so every thread needs a converter of its own."""
+    """Converts frames both ways. Keeps one filter graph for each, so every thread needs a converter of its own."""
 
     def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
-        self._to_yuv: Graph | None = None
-        self._layout: tuple[int, int, int, bool, str] | None = None
+        self._from = _Conversion()
+        self._to = _Conversion()
 
     def from_av(self, picture: VideoFrame, *, pts: int, time_base: Fraction) -> Frame:
-        """The decoded picture as upright RGB, uint8, (height, width, 3). The colour tags are kept as found.
+        """The decoded picture as upright RGB, uint8, (height, width, 3), with alpha where its format has it. The colour
+        tags are kept as found; HDR (`is_hdr`) is mapped to BT.709 and tagged so.
 
         Raises:
             InputError: a pixel format that swscale cannot convert.
         """
-        colour = _tags(picture)
-        if not picture.format.is_rgb:
-            assumed = written_tags(colour, picture.height)
-            picture.colorspace = assumed.matrix
-            picture.color_range = _range(assumed)
+        tags = _tags(picture)
+        with_alpha = has_alpha(picture.format)
+        filters = [*_to_rgb(picture, tags), ("format", "pix_fmts=rgba" if with_alpha else "pix_fmts=rgb24")]
         try:
-            rgb = self._reformatter.reformat(
-                picture, format="rgb24", dst_color_range=ColorRange.JPEG, interpolation=_EXACT
-            )
-        except av.FFmpegError as error:
+            samples = self._from.convert(picture, filters).to_ndarray()
+        except (av.FFmpegError, ValueError) as error:
             raise InputError(
-                f"cannot convert {picture.format.name} pictures to RGB ({error.strerror}); convert the clip to yuv420p"
+                f"cannot convert {picture.format.name} pictures to RGB ({error}); convert the clip to yuv420p"
             ) from error
-        pixels = Orientation.of(picture).upright(np.ascontiguousarray(rgb.to_ndarray()))
-        return Frame(pixels, pts, time_base, picture.duration or 0, colour)
+        upright = Orientation.of(picture).upright(np.ascontiguousarray(samples))
+        return Frame(
+            np.ascontiguousarray(upright[..., :3]),
+            pts,
+            time_base,
+            picture.duration or 0,
+            _SDR if is_hdr(picture) else tags,
+            np.ascontiguousarray(upright[..., 3]) if with_alpha else None,
+        )
 
     def to_av(self, frame: Frame, pixel_format: str) -> VideoFrame:
-        """The frame as YUV in the matrix and range of `written_tags`, tagged so, with its own times."""
-        tags = written_tags(frame.colour, frame.height)
-        layout = (frame.width, frame.height, tags.matrix, bool(tags.full_range), pixel_format)
-        if self._to_yuv is None or layout != self._layout:
-            self._layout, self._to_yuv = layout, _yuv_graph(*layout)
-        self._to_yuv.push(VideoFrame.from_ndarray(frame.pixels, format="rgb24"))
-        picture = cast(VideoFrame, self._to_yuv.pull())
+        """The frame with the tags of `written_tags` and its own times. Alpha is written where the format has it, and
+        else laid over white."""
+        target = VideoFormat(pixel_format)
+        tags = written_tags(frame.colour, frame.height, pixel_format)
+        if has_alpha(target):
+            alpha = np.full(frame.pixels.shape[:2], 255, np.uint8) if frame.alpha is None else frame.alpha
+            picture = VideoFrame.from_ndarray(np.dstack((frame.pixels, alpha)), format="rgba")
+        else:
+            picture = VideoFrame.from_ndarray(frame.over_white().pixels, format="rgb24")
+        if not target.is_rgb:
+            scale = f"out_color_matrix={tags.matrix}:out_range={_range_name(tags)}:{_SAMPLING}"
+            filters = [("scale", scale), ("format", f"pix_fmts={pixel_format}")]
+        else:
+            filters = [("format", f"pix_fmts={pixel_format}")]
+        picture = self._to.convert(picture, filters)
         set_tags(picture, tags)
         picture.pts, picture.time_base, picture.duration = frame.pts, frame.time_base, frame.duration
         return picture
@@ -103,11 +116,49 @@ _LEAST_TILT = 0.01
 """Below this tangent (0.6°) a matrix is a rounded quarter turn."""
 
 
-def written_tags(colour: ColourTags, height: int) -> ColourTags:
-    """`colour` with nothing left open that YUV needs: an unspecified range is limited, an unspecified matrix
-    (or one that is no YUV matrix) is BT.709 from 720 lines up and BT.601 below, as players assume."""
+class _Conversion:
+    """A chain of filters, kept until another is asked for: a swscale context takes time and some 15 MB."""
+
+    def __init__(self) -> None:
+        self._form: tuple[object, ...] | None = None
+
+    def convert(self, picture: VideoFrame, filters: list[tuple[str, str]]) -> VideoFrame:
+        """One picture in, one out."""
+        form = (picture.width, picture.height, picture.format.name, *filters)
+        if form != self._form:
+            self._graph = Graph()
+            source = self._graph.add_buffer(
+                width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000)
+            )
+            chain = [self._graph.add(name, options) for name, options in filters]
+            self._graph.link_nodes(source, *chain, self._graph.add("buffersink")).configure()
+            self._form = form
+        self._graph.push(picture)
+        return cast(VideoFrame, self._graph.pull())
+
+
+def has_alpha(pixel_format: VideoFormat) -> bool:
+    """Whether the format has room for transparency."""
+    return pixel_format.has_palette or any(component.is_alpha for component in pixel_format.components)
+
+
+def is_hdr(picture: VideoFrame) -> bool:
+    """High dynamic range: SMPTE ST 2084 (PQ) or ARIB STD-B67 (HLG)."""
+    return picture.color_trc in HDR_TRANSFERS
+
+
+HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+"""Transfer characteristics of H.273."""
+
+
+def written_tags(colour: ColourTags, height: int, pixel_format: str) -> ColourTags:
+    """`colour` with nothing left open that the format needs. RGB has no matrix and full range. In YUV an unspecified
+    range is limited, an unspecified matrix (or one that is no YUV matrix) is BT.709 from 720 lines up and BT.601 below,
+    as players assume."""
+    if VideoFormat(pixel_format).is_rgb:
+        return replace(colour, matrix=_RGB, full_range=True)
     matrix = _SWSCALE_MATRIX.get(colour.matrix, _BT709 if height >= _HD_HEIGHT else _BT601)
-    return ColourTags(matrix, colour.primaries, colour.transfer, bool(colour.full_range))
+    return replace(colour, matrix=matrix, full_range=bool(colour.full_range))
 
 
 def set_tags(target: object, tags: ColourTags) -> None:
@@ -116,12 +167,35 @@ def set_tags(target: object, tags: ColourTags) -> None:
         ("colorspace", tags.matrix),
         ("color_primaries", tags.primaries),
         ("color_trc", tags.transfer),
-        ("color_range", _range(tags)),
+        ("color_range", ColorRange.JPEG if tags.full_range else ColorRange.MPEG),
     ):
         setattr(target, name, value)
 
 
-_BT709, _BT601, _BT2020 = 1, 6, 9
+def _to_rgb(picture: VideoFrame, tags: ColourTags) -> list[tuple[str, str]]:
+    """Filters to full-range RGB. swscale maps tones by the mastering peak of the clip; PQ that does not state one would
+    be taken as mastered at 10,000 cd/m² and come out dark, so it goes by way of HLG, whose peak is 1,000."""
+    assumed = written_tags(tags, picture.height, picture.format.name)
+    scale = f"in_color_matrix={assumed.matrix}:in_range={_range_name(assumed)}:out_range=full:{_SAMPLING}"
+    if not is_hdr(picture):
+        return [("scale", scale)]
+    primaries = _BT2020 if tags.primaries == _UNSPECIFIED else tags.primaries
+    scale = f"{scale}:in_primaries={primaries}"
+    to_sdr = f"intent=perceptual:out_primaries={_SDR.primaries}:out_transfer={_SDR.transfer}"
+    if picture.color_trc == _PQ and SideData.MASTERING_DISPLAY_METADATA not in picture.side_data:
+        return [
+            ("scale", f"{scale}:intent=relative_colorimetric:out_primaries={primaries}:out_transfer={_HLG}"),
+            ("format", "pix_fmts=gbrap16le" if has_alpha(picture.format) else "pix_fmts=gbrp16le"),
+            ("scale", to_sdr),
+        ]
+    return [("scale", f"{scale}:{to_sdr}")]
+
+
+_UNSPECIFIED = 2
+_RGB, _BT709, _BT601, _BT2020 = 0, 1, 6, 9
+_PQ, _HLG = HDR_TRANSFERS
+_SDR = ColourTags(_BT709, _BT709, _BT709)
+
 _SWSCALE_MATRIX = {1: _BT709, 4: 4, 5: 5, 6: _BT601, 7: 7, 9: _BT2020, 10: _BT2020}
 """The H.273 matrices that swscale knows. BT.2020 constant luminance (10) it treats as non-constant."""
 
@@ -129,25 +203,10 @@ _HD_HEIGHT = 720
 
 _FULL_RANGE: dict[int, bool] = {ColorRange.MPEG: False, ColorRange.JPEG: True}
 
-_EXACT = (
-    Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP | Interpolation.FULL_CHR_H_INT
-)
-"""Without the last three a 4:2:0 round trip darkens by more than one level (mean error 1.9 instead of 0.4)."""
-
-
-def _yuv_graph(width: int, height: int, matrix: int, full_range: bool, pixel_format: str) -> Graph:
-    """RGB to YUV with chroma sited left, where H.264 decoders expect it: `VideoReformatter` cannot say, sites it in the
-    centre, and every pass through a file would shift the colours by half a pixel."""
-    graph = Graph()
-    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=Fraction(1, 1000))
-    scale = graph.add(
-        "scale",
-        f"out_color_matrix={matrix}:out_range={'full' if full_range else 'limited'}:out_chroma_loc=left:"
-        "flags=bilinear+accurate_rnd+full_chroma_inp+full_chroma_int",
-    )
-    convert = graph.add("format", f"pix_fmts={pixel_format}")
-    graph.link_nodes(source, scale, convert, graph.add("buffersink")).configure()
-    return graph
+_SAMPLING = "in_chroma_loc=left:out_chroma_loc=left:flags=bilinear+accurate_rnd+full_chroma_inp+full_chroma_int"
+"""Chroma is sited left, as MPEG-2, H.264 and HEVC have it; swscale would site it in the centre, and every pass shift
+the colours by half a pixel. Without the last three flags a 4:2:0 round trip darkens by more than one level (mean error
+1.9 instead of 0.4)."""
 
 
 def _tags(picture: VideoFrame) -> ColourTags:
@@ -159,5 +218,5 @@ def _tags(picture: VideoFrame) -> ColourTags:
     return ColourTags(picture.colorspace, picture.color_primaries, picture.color_trc, full_range)
 
 
-def _range(tags: ColourTags) -> ColorRange:
-    return ColorRange.JPEG if tags.full_range else ColorRange.MPEG
+def _range_name(tags: ColourTags) -> str:
+    return "full" if tags.full_range else "limited"

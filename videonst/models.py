@@ -18,7 +18,7 @@ class Model:
     """A model file.
 
     Attributes:
-        name: what `find_model` takes: `fast`, or `fast.fp16` for the half-precision file.
+        name: what `find_model` takes: `fast`, `fast.fp16` for the half-precision file, `fast.int8` for the 8-bit one.
         path: of the .onnx file.
         size: bytes.
         metadata: what the file says about itself.
@@ -35,7 +35,7 @@ def find_model(model: str | Path, *, precision: str = "fp32") -> Path:
 
     Args:
         model: name of a shipped model, or path of an .onnx file.
-        precision: "fp16" prefers the half-precision file of a shipped model where there is one.
+        precision: "fp16" or "int8" prefers that file of a shipped model where there is one.
 
     Raises:
         InputError: no such model or file; near names are offered.

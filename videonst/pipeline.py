@@ -8,7 +8,7 @@ from queue import Empty, Full, Queue
 
 from videonst.frame import Frame
 from videonst.sinks import Sink
-from videonst.sources import Source
+from videonst.sources import Source, Stoppable
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ def run(
         repainted.put(None)
     except BaseException as error:
         stages.stop(error)
+        if isinstance(source, Stoppable):
+            source.stop()
     stages.join()
     final = meter.read()
     if progress:

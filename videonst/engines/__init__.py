@@ -19,7 +19,7 @@ class EngineDescription:
         styles: in slot order; their names are what a `StyleMix` may hold.
         size: which frames it takes.
         device: where it really runs, such as "cpu" or "cuda".
-        precision: arithmetic of the convolutions, "fp32" or "fp16".
+        precision: arithmetic of the convolutions, "fp32", "fp16" or "int8".
     """
 
     name: str

@@ -16,7 +16,7 @@ from videonst.errors import InputError
 FORMAT = 1
 """Number of this layout of keys; a reader refuses a higher one."""
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class ModelMetadata:
         size: which frames it takes.
         training: where the weights come from.
         opset: version of the ONNX operators.
-        precision: arithmetic of the convolutions, "fp32" or "fp16".
+        precision: arithmetic of the convolutions, "fp32", "fp16" or "int8".
         parity: measured when it was exported.
     """
 

@@ -36,12 +36,17 @@ class OnnxEngine:
             suits the device.
         device: "auto" (the best that works), "cuda", "tensorrt", "coreml" or "cpu".
         threads: of the CPU; None takes the physical cores.
+        cpu_precision: of a shipped model on the CPU: "fp32" as trained, or "int8", which is 1.4 (`tiny`) to 1.9 times
+            (`fast`) as fast where the processor has 8-bit dot products and paints about a level differently.
 
     Raises:
         InputError: no such model or device; a device that does not work here; a file that is no videonst model.
     """
 
-    def __init__(self, model: str | Path, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, model: str | Path, device: str = "auto", threads: int | None = None, *, cpu_precision: str = "fp32"
+    ) -> None:
+        self._cpu_precision = cpu_precision
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}, expected 1 or more")
         if device == "auto":
@@ -94,7 +99,7 @@ class OnnxEngine:
         self._open(model, AUTO_ORDER[-1], threads)
 
     def _open(self, model: str | Path, device: str, threads: int | None) -> None:
-        path = find_model(model, precision="fp16" if device in HALF_DEVICES else "fp32")
+        path = find_model(model, precision="fp16" if device in HALF_DEVICES else self._cpu_precision)
         self.metadata: ModelMetadata = read_metadata(path)
         self._session = open_session(path, device, threads)
         trial = np.full((TRIAL_SIZE, TRIAL_SIZE, 3), 128, np.uint8)

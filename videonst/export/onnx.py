@@ -40,11 +40,16 @@ PARITY_SIZES = ((64, 64), (97, 131), (180, 320))
 FP32_OVER_ONE = 0.001
 FP16_MEAN = 0.5
 FP16_P99_9 = 4.0
+INT8_MEAN = 4.0
+INT8_P99_9 = 40.0
 FP16_PEAK = 8192.0
 """Largest output of a convolution in an fp16 file: an eighth of what the format holds, for frames not tested here.
 
 ONNX Runtime's CPU provider computes fp16 convolutions in fp32, so the comparison itself cannot see an overflow.
 """
+
+GRAPH_PRECISIONS = ("fp32", "fp16")
+"""What the network itself is exported in; 8-bit files are made from an fp32 file (`int8.py`)."""
 
 THUMBNAIL_SIZE = 96
 PAINTED_SIZE = 3 * THUMBNAIL_SIZE
@@ -81,6 +86,8 @@ def export_onnx(
         InputError: styles that do not fit the network, or a target that cannot be written.
         VideoNSTError: the file does not paint as torch does, or half precision could overflow.
     """
+    if precision not in GRAPH_PRECISIONS:
+        raise InputError(f"precision is {precision!r}, expected {' or '.join(GRAPH_PRECISIONS)}")
     slots = len(network.bank)
     if len(styles) != slots - 1:
         raise InputError(f"{len(styles)} styles are described, the network has {slots - 1}; describe each, in order")
@@ -102,8 +109,8 @@ def export_onnx(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(model, part)
-        metadata = dataclasses.replace(metadata, parity=_measure_parity(part, reference))
-        _require_parity(metadata)
+        metadata = dataclasses.replace(metadata, parity=measure_parity(part, reference))
+        require_parity(metadata)
         onnx.helper.set_model_props(model, metadata.to_properties())
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, part)
@@ -199,7 +206,7 @@ def _build(network: StyleNetwork, precision: str) -> onnx.ModelProto:
     return program.model_proto
 
 
-def _measure_parity(model: Path, reference: FrameNetwork) -> tuple[Parity, ...]:
+def measure_parity(model: Path, reference: FrameNetwork) -> tuple[Parity, ...]:
     """Compares a file, on ONNX Runtime's CPU provider, with torch in fp32."""
     session = open_session(model, "cpu", threads=torch.get_num_threads())
     slots = len(reference.network.bank)
@@ -226,14 +233,20 @@ def _measure_parity(model: Path, reference: FrameNetwork) -> tuple[Parity, ...]:
     return tuple(found)
 
 
-def _require_parity(metadata: ModelMetadata) -> None:
+def require_parity(metadata: ModelMetadata) -> None:
+    """Refuses a file whose measured parity is worse than its precision allows.
+
+    Raises:
+        VideoNSTError: with what was measured and what is allowed.
+    """
     for parity in metadata.parity:
         if metadata.precision == "fp32":
             good = parity.over_one <= FP32_OVER_ONE
             limit = f"{FP32_OVER_ONE:.1%} of the values off by more than one level"
         else:
-            good = parity.mean <= FP16_MEAN and parity.p99_9 <= FP16_P99_9
-            limit = f"a mean of {FP16_MEAN:g} and a 99.9th percentile of {FP16_P99_9:g} levels"
+            mean, p99_9 = (FP16_MEAN, FP16_P99_9) if metadata.precision == "fp16" else (INT8_MEAN, INT8_P99_9)
+            good = parity.mean <= mean and parity.p99_9 <= p99_9
+            limit = f"a mean of {mean:g} and a 99.9th percentile of {p99_9:g} levels"
         log.info("%s", parity)
         if not good:
             raise VideoNSTError(

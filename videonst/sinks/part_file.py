@@ -4,8 +4,29 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from videonst.errors import InputError, VideoNSTError
+
+
+class Output(Protocol):
+    """Where a muxer writes: a file that appears complete, or a stream that is gone as it is written.
+
+    Attributes:
+        target: for messages.
+        url: for FFmpeg.
+    """
+
+    target: Path
+
+    @property
+    def url(self) -> str: ...
+
+    def writing(self) -> contextlib.AbstractContextManager[None]: ...
+
+    def commit(self) -> None: ...
+
+    def discard(self) -> None: ...
 
 
 class PartFile:
@@ -36,6 +57,11 @@ class PartFile:
             self.path.open("wb").close()
         except OSError as error:
             raise InputError(f"cannot write in {target.parent}: {error.strerror}; name another directory") from error
+
+    @property
+    def url(self) -> str:
+        """ "file:" keeps a colon in the name from being read as a protocol."""
+        return f"file:{self.path}"
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from videonst.errors import InputError
+from videonst.sources import Damage, SourceInfo
 from videonst.sources.video import open_container, shown_stream
 from videonst.trim import Trim
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-KINDS = ("audio", "subtitles", "data", "attachments")
-"""What can be left out by name. Cover art counts as an attachment."""
+KINDS = ("audio", "subtitles", "data", "attachments", "alpha")
+"""What can be left out by name. Cover art counts as an attachment; alpha is part of the pictures."""
 
 
 class StreamCopy:
@@ -40,13 +41,23 @@ class StreamCopy:
         sample_rates: samples per second of each audio stream.
     """
 
-    def __init__(self, container: InputContainer, shown: VideoStream, streams: list[Stream], part: Trim) -> None:
+    def __init__(
+        self,
+        container: InputContainer,
+        shown: VideoStream,
+        streams: list[Stream],
+        part: Trim,
+        damage: Damage,
+        passing: Iterator["Packet[Stream]"] | None = None,
+    ) -> None:
         self._container = container
+        self._damage = damage
+        self._passing = passing
         self._shown = shown
         self._streams = streams
         self._start, self._end = part.start, part.end
         self.sample_rates = [s.codec_context.sample_rate for s in streams if isinstance(s, AudioStream)]
-        for stream in container.streams:
+        for stream in container.streams if passing is None else ():
             if stream not in streams:
                 stream.discard = Discard.all  # spares reading it
 
@@ -65,19 +76,30 @@ class StreamCopy:
         for stream, picture in zip(packed, _cover_art(self._container, packed), strict=True):
             output.add_attachment(*_file_name_and_type(stream), picture)
         self._copies = {stream.index: _add(output, stream) for stream in self._streams}
-        self._seek()
-        self._packets = (packet for packet in self._demux() if self._move(packet))
-        self._pending = next(self._packets, None)
+        if self._passing is None:
+            self._seek()
+            self._packets = self._demux()
+        else:
+            self._packets = self._passing
+        self._pending = self._next()
 
     def copy_until(self, time: Fraction | None) -> None:
         """Copies what is decoded up to `time` (seconds), everything that is left where None."""
+        self._pending = self._pending or self._next()
         while self._pending is not None and (time is None or _time(self._pending) <= time):
             self._pending.stream = self._copies[self._pending.stream_index]
             self._output.mux_one(self._pending)
-            self._pending = next(self._packets, None)
+            self._pending = self._next()
 
     def close(self) -> None:
-        self._container.close()
+        if self._passing is None:
+            self._container.close()
+
+    def _next(self) -> "Packet[Stream] | None":
+        for packet in self._packets:
+            if packet.stream_index in self._copies and self._move(packet):
+                return packet
+        return None
 
     def _demux(self) -> Iterator["Packet[Stream]"]:
         if not self._streams:
@@ -89,9 +111,8 @@ class StreamCopy:
                 if packet.size:  # an empty packet marks the end, and only that
                     yield packet
         except av.error.InvalidDataError:
-            _log.warning(
-                "%s is damaged: its sound and other streams end early", self._container.name.removeprefix("file:")
-            )
+            name = self._container.name.removeprefix("file:")
+            self._damage.report(f"{name} is damaged: its sound and other streams end early")
 
     def _seek(self) -> None:
         seek_to = math.floor(((self._start or 0) - _INTERLEAVING) * av.time_base)
@@ -139,18 +160,20 @@ _INTERLEAVING = Fraction(10)
 """Seconds by which packets of one moment lie apart in a file at most: FFmpeg's `max_interleave_delta`."""
 
 
-def open_streams(path: Path, target: Path, muxers: Mapping[str, str], drop: Collection[str], part: Trim) -> StreamCopy:
-    """All streams of `path` but its pictures. Data streams that the target's container cannot hold are left out with a
-    warning, as are further video streams.
+def open_streams(
+    source: SourceInfo, target: Path, muxers: Mapping[str, str], drop: Collection[str]
+) -> StreamCopy | None:
+    """All streams of `source` but its pictures; None where it can hold no others.
+
+    Data streams that the target's container cannot hold are left out with a warning, as are further video streams.
 
     The file gets a container of its own, so that nothing is shared with the thread that decodes the video.
 
     Args:
-        path: the file that holds them.
+        source: a file, or what passes by once (then without cover art).
         target: the output file.
         muxers: by suffix: the target's, and the alternatives to name.
         drop: of `KINDS`, what to leave out.
-        part: of the file, on its own clock; its start becomes time 0.
 
     Raises:
         InputError: the target's container cannot hold a stream that is not left out, or `drop` names no kind.
@@ -158,10 +181,17 @@ def open_streams(path: Path, target: Path, muxers: Mapping[str, str], drop: Coll
     for kind in drop:
         if kind not in KINDS:
             raise InputError(f"cannot leave out {kind!r}; expected one of {', '.join(KINDS)}")
-    container = open_container(path)
+    if source.passing is not None:
+        container, shown = source.passing.container, source.passing.shown
+        chosen = _chosen(container, shown, Path(container.name), target, muxers, {*drop, "attachments"})
+        return StreamCopy(container, shown, chosen, source.part, source.damage, source.passing.claim())
+    if source.path is None or source.is_sequence:
+        return None
+    container = open_container(source.path)
     try:
-        shown = shown_stream(container, path)
-        return StreamCopy(container, shown, _chosen(container, shown, path, target, muxers, drop), part)
+        shown = shown_stream(container, source.path)
+        chosen = _chosen(container, shown, source.path, target, muxers, drop)
+        return StreamCopy(container, shown, chosen, source.part, source.damage)
     except BaseException:
         container.close()
         raise

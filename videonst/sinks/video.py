@@ -1,8 +1,9 @@
 """A video file as a sink of frames."""
 
 import contextlib
+import logging
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,37 +11,37 @@ from types import TracebackType
 from typing import Self, cast
 
 import av
-from av.codec.context import Flags
 from av.container import OutputContainer
 from av.packet import Packet
+from av.video.format import VideoFormat
 from av.video.stream import VideoStream
 
-from videonst.av_frame import FrameConverter, set_tags, written_tags
+from videonst.av_frame import FrameConverter, has_alpha, written_tags
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
-from videonst.sinks.part_file import PartFile
+from videonst.sinks.encoder import Encoder
+from videonst.sinks.part_file import Output, PartFile
+from videonst.sinks.stdout import DEFAULT_STREAM_FORMAT, STREAMED_FORMATS, StandardOutput
 from videonst.sinks.streams import StreamCopy, open_streams
 from videonst.sources import SourceInfo
 
-MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
-PRESETS = (
-    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
-)  # fmt: skip
-MAX_CRF = 51
+_log = logging.getLogger(__name__)
+
+MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
 
 class VideoFileSink:
-    """Writes H.264 with x264, at the presentation times of the frames, and copies the source's other
-    streams, chapters and metadata.
+    """Writes video at the presentation times of the frames, and copies the source's other streams, chapters and
+    metadata.
 
     Colours are tagged as they are written: with the tags of the first frame, or what stands for missing ones
-    (`written_tags`). Chroma is 4:2:0, or 4:4:4 for odd sizes, so that nothing is cropped. Times are exact in MP4 and
+    (`written_tags`). The pixel format is that of `Encoder.pixel_format`. Times are exact in MP4 and
     MOV. MKV counts milliseconds from zero: times are rounded, and where the sound starts before zero, as AAC does,
     picture and sound move together by that much (21 ms).
 
     Raises:
-        InputError: a target that cannot be written (see `PartFile`), a stream that the container cannot hold, a `crf`
-            or `preset` that x264 does not have.
+        InputError: a target that cannot be written (see `PartFile`), a stream or transparency that the container cannot
+            hold, settings that the codec does not take (see `Encoder`).
         VideoNSTError: while writing or closing: no frames came, their size or order changed, or the disk failed.
     """
 
@@ -50,27 +51,37 @@ class VideoFileSink:
         source: SourceInfo | None = None,
         *,
         drop: Collection[str] = (),
-        crf: float = 18,
-        preset: str = "veryfast",
+        codec: str | None = None,
+        crf: float | None = None,
+        preset: str | None = None,
+        options: Mapping[str, str] | None = None,
         overwrite: bool = False,
+        stream_format: str = DEFAULT_STREAM_FORMAT,
     ) -> None:
-        if not 0 <= crf <= MAX_CRF:
-            raise InputError(f"crf {crf:g} is out of range; expected 0 (lossless) to {MAX_CRF} (worst)")
-        if preset not in PRESETS:
-            raise InputError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
-        self._options = {"crf": f"{crf:g}", "preset": preset}
-        self._muxer = MUXERS[path.suffix.lower()]
+        is_stdout = str(path) == "-"
+        if is_stdout and stream_format not in STREAMED_FORMATS:
+            raise InputError(f"unknown format {stream_format!r}; expected one of {', '.join(STREAMED_FORMATS)}")
+        self._muxer = STREAMED_FORMATS[stream_format] if is_stdout else MUXERS[path.suffix.lower()]
+        self._drop = drop
+        self._stored = source.pixel_format if source else None
+        self._encoder = Encoder(
+            codec, self._muxer, crf=crf, preset=preset, options=options, keep_alpha="alpha" not in drop
+        )
+        self._check(source)
         self._rate = source.average_rate if source else None
         self._aspect_ratio = source.sample_aspect_ratio if source else Fraction(1)
-        source_path = source.path if source else None
-        self._part = PartFile(path, source_path, overwrite=overwrite)
+        self._part: Output = (
+            StandardOutput() if is_stdout else PartFile(path, source.path if source else None, overwrite=overwrite)
+        )
         self._others: StreamCopy | None = None
         self._container: OutputContainer | None = None
         self._converter = FrameConverter()
         self._last_time: Fraction | None = None
+        self._durations: dict[int | None, int] = {}
+        muxers = {f".{name}": muxer for name, muxer in STREAMED_FORMATS.items()} if is_stdout else MUXERS
         try:
-            if source and source_path:
-                self._others = open_streams(source_path, path, MUXERS, drop, source.part)
+            if source:
+                self._others = open_streams(source, Path(f"-.{stream_format}") if is_stdout else path, muxers, drop)
         except BaseException:
             self._part.discard()
             raise
@@ -90,8 +101,32 @@ class VideoFileSink:
                     "frames must come in presentation order"
                 )
             self._last_time = frame.time
+            self._report_lost_alpha(frame)
+            self._durations[frame.pts] = frame.duration
             picture = self._converter.to_av(replace(frame, colour=self._colour), self._pixel_format)
             self._mux(self._stream.encode(picture))
+
+    def _check(self, source: SourceInfo | None) -> None:
+        """Refuses what the encoder cannot do with frames of this source."""
+        if source is None:
+            width, height, alpha = *_TRIAL_SIZE, False
+        else:
+            width, height = source.width, source.height
+            alpha = source.pixel_format is not None and has_alpha(VideoFormat(source.pixel_format))
+            if source.is_transparent and "alpha" not in self._drop and not self._encoder.holds_alpha:
+                raise InputError(
+                    f"{self._encoder.name} in {self._muxer} cannot hold the transparency of the input; write .webm, "
+                    ".mov with --codec prores, or .mkv with --codec ffv1, or lay it over white with --drop alpha"
+                )
+        self._encoder.check(self._encoder.pixel_format(self._stored, width, height, alpha=alpha), width, height)
+
+    def _report_lost_alpha(self, frame: Frame) -> None:
+        """A clip whose first frame is opaque may turn transparent later."""
+        if frame.alpha is None or "alpha" in self._drop or has_alpha(VideoFormat(self._pixel_format)):
+            return
+        if frame.is_transparent:
+            self._drop = (*self._drop, "alpha")
+            _log.warning("%s cannot hold transparency, which is laid over white", self._part.target)
 
     def __enter__(self) -> Self:
         return self
@@ -110,22 +145,26 @@ class VideoFileSink:
     def _start(self, frame: Frame) -> None:
         """Sets the encoder up after the first frame."""
         options = {}
-        if self._muxer != "matroska":
+        if isinstance(self._part, StandardOutput):
+            options = self._part.options(self._muxer)
+        elif self._muxer in ("mp4", "mov"):
             options = {"movflags": "+faststart", "movie_timescale": str(self._movie_timescale(frame.time_base))}
-        self._container = av.open(f"file:{self._part.path}", "w", format=self._muxer, options=options)
+        self._container = av.open(self._part.url, "w", format=self._muxer, options=options)
         seconds = frame.duration * frame.time_base
         rate = self._rate or (1 / seconds if seconds else _DEFAULT_RATE)
-        self._stream = self._container.add_stream("libx264", rate=rate, options=self._options)
-        self._stream.width, self._stream.height = frame.width, frame.height
-        self._pixel_format = "yuv444p" if frame.width % 2 or frame.height % 2 else "yuv420p"
-        self._stream.pix_fmt = self._pixel_format
-        encoder = self._stream.codec_context
-        encoder.time_base = frame.time_base
-        encoder.sample_aspect_ratio = self._aspect_ratio
-        encoder.flags |= Flags.frame_duration  # without it PyAV's durations do not reach the muxer
-        encoder.thread_type = "FRAME"  # PyAV's own choice, slices, costs quality
-        self._colour = written_tags(frame.colour, frame.height)
-        set_tags(encoder, self._colour)
+        self._pixel_format = self._encoder.pixel_format(
+            self._stored, frame.width, frame.height, alpha=frame.alpha is not None
+        )
+        self._colour = written_tags(frame.colour, frame.height, self._pixel_format)
+        self._stream = self._encoder.add_stream(
+            self._container,
+            pixel_format=self._pixel_format,
+            size=(frame.width, frame.height),
+            time_base=frame.time_base,
+            rate=rate,
+            aspect_ratio=self._aspect_ratio,
+            colour=self._colour,
+        )
         if self._others:
             self._others.start(self._container, self._stream)
 
@@ -135,8 +174,10 @@ class VideoFileSink:
         return exact if exact < _INT32_MAX else time_base.denominator
 
     def _mux(self, packets: list["Packet[VideoStream]"]) -> None:
-        """Writes encoded video, and the other streams up to the same moment before it."""
+        """Writes encoded video, and the other streams up to the same moment before it. Not all encoders know durations
+        that vary."""
         for packet in packets:
+            packet.duration = self._durations.pop(packet.pts, packet.duration)
             if self._others and packet.dts is not None:
                 self._others.copy_until(Fraction(packet.dts * packet.time_base))
             cast(OutputContainer, self._container).mux_one(packet)
@@ -168,6 +209,9 @@ class VideoFileSink:
             with contextlib.suppress(av.FFmpegError, OSError):
                 self._container.close()
 
+
+_TRIAL_SIZE = (256, 256)
+"""Pixels, where the size of the frames is not known yet; hardware encoders refuse less than about 145."""
 
 _INT32_MAX = 2**31 - 1
 

@@ -1,17 +1,29 @@
 """What every source offers, and the one function that opens any of them."""
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from urllib.parse import urlsplit
 
 from videonst.errors import InputError
 from videonst.frame import Frame
+from videonst.sources.damage import Damage
 from videonst.trim import WHOLE, Trim
 
+if TYPE_CHECKING:
+    from videonst.sources.passing import PassingStreams
+
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+ADDRESS_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp", "rtmp", "rtmps", "srt")
+
+DEFAULT_RATE = Fraction(25)
+"""Frames per second of numbered pictures, FFmpeg's own default."""
+HDR_CHOICES = ("tonemap", "error")
 
 
 @dataclass(frozen=True)
@@ -28,8 +40,13 @@ class SourceInfo:
         average_rate: frames per second, None where unknown.
         sample_aspect_ratio: width of a pixel over its height as shown, 1 where the source does not say.
         is_still: a single picture.
+        is_sequence: numbered pictures.
+        pixel_format: FFmpeg's name of the format in which the file stores its pictures, None where unknown.
+        is_transparent: the first frame is not all opaque.
         part: what is taken of the file, seconds on the file's own clock; its start is that of the first frame, which
             is delivered as time 0.
+        passing: the other streams of what can be read only once (standard input, network).
+        damage: what could not be read, complete when the frames and other streams have been read.
     """
 
     path: Path | None
@@ -40,7 +57,12 @@ class SourceInfo:
     average_rate: Fraction | None = None
     sample_aspect_ratio: Fraction = Fraction(1)
     is_still: bool = False
+    is_sequence: bool = False
+    pixel_format: str | None = None
+    is_transparent: bool = False
     part: Trim = WHOLE
+    passing: "PassingStreams | None" = None
+    damage: Damage = field(default_factory=Damage, compare=False)
 
 
 class Source(Protocol):
@@ -58,19 +80,60 @@ class Source(Protocol):
     ) -> None: ...
 
 
-def open_source(path: str | Path, trim: Trim = WHOLE) -> Source:
-    """Opens a picture (by its suffix, see `PICTURE_SUFFIXES`) or else a video file.
+@runtime_checkable
+class Stoppable(Protocol):
+    """A source that may wait for its next frame without end."""
+
+    def stop(self) -> None:
+        """Ends the waiting soon; from any thread."""
+
+
+def is_address(text: str | Path) -> bool:
+    """Whether `text` is a network address and no file."""
+    return urlsplit(str(text)).scheme.lower() in ADDRESS_SCHEMES and "://" in str(text)
+
+
+def open_source(
+    path: str | Path,
+    trim: Trim = WHOLE,
+    *,
+    rate: Fraction | None = None,
+    hdr: str = "tonemap",
+    strict: bool = False,
+    timeout: float | None = None,
+) -> Source:
+    """Opens whatever frames come from, by the look of its name.
 
     Args:
-        path: the file.
-        trim: the part of a video to take, counted from where its sound or picture starts.
+        path: a picture (by its suffix, see `PICTURE_SUFFIXES`), a folder of pictures or a pattern of numbered ones
+            (`frame_%05d.png`), "-" for standard input, a network address (`ADDRESS_SCHEMES`), or else a video file.
+        trim: the part to take, counted from where sound or picture starts.
+        rate: frames per second of numbered pictures; `DEFAULT_RATE` where None.
+        hdr: of `HDR_CHOICES`: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
+        strict: damage is an error (`DamagedInputError`, while iterating) instead of a warning.
+        timeout: seconds to wait for a network address; None takes `DEFAULT_TIMEOUT`.
 
     Raises:
-        InputError: no such file, nothing in it that can be shown, or no frame in the part to take.
+        InputError: no such file, nothing in it that can be shown, no frame in the part to take, or HDR refused.
     """
+    if hdr not in HDR_CHOICES:
+        raise InputError(f"cannot treat HDR by {hdr!r}; expected one of {', '.join(HDR_CHOICES)}")
+    damage = Damage(strict=strict)
+    if is_address(path):
+        from videonst.sources.network import DEFAULT_TIMEOUT, open_address
+
+        return open_address(str(path), timeout=timeout or DEFAULT_TIMEOUT, trim=trim, damage=damage, hdr=hdr)
+    if str(path) == "-":
+        from videonst.sources.passing import StandardInput
+
+        return StandardInput(trim, damage, hdr=hdr)
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a directory; name a video or picture file")
+    if path.is_dir() or (not path.exists() and is_pattern(path)):
+        from videonst.sources.sequence import ImageSequenceSource
+
+        return ImageSequenceSource(path, trim, rate=DEFAULT_RATE if rate is None else rate, damage=damage)
+    if rate is not None:
+        raise InputError(f"{path} is one file and has its own frame rate; rate is for numbered pictures")
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path")
     if path.suffix.lower() in PICTURE_SUFFIXES:
@@ -81,4 +144,13 @@ def open_source(path: str | Path, trim: Trim = WHOLE) -> Source:
         return ImageFileSource(path)
     from videonst.sources.video import VideoFileSource
 
-    return VideoFileSource(path, trim)
+    return VideoFileSource(path, trim, damage, hdr=hdr)
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether the name holds a place for a number, such as `%d` or `%05d`."""
+    return NUMBER.search(path.name) is not None
+
+
+NUMBER = re.compile(r"%(0?)(\d*)d")
+"""printf's integer conversion: zero-padded or not, and how wide."""

@@ -8,17 +8,21 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from videonst.av_frame import FrameConverter, Orientation
+from videonst.av_frame import HDR_TRANSFERS, FrameConverter, Orientation, is_hdr
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
+from videonst.sources.damage import Damage
+from videonst.sources.deinterlace import deinterlaced
 from videonst.sources.source import SourceInfo
 from videonst.trim import WHOLE, Trim
 
@@ -34,12 +38,20 @@ class VideoFileSource:
     Of a part, the first frame is the first one shown at or after its start, and it is delivered as time 0.
 
     Raises:
-        InputError: not a video, no picture in it, none that decodes, or none in the part to take.
+        InputError: not a video, no picture in it, none that decodes, none in the part to take, or HDR where `hdr` is
+            "error".
         VideoNSTError: while iterating: the file could not be read on.
     """
 
-    def __init__(self, path: Path, trim: Trim = WHOLE) -> None:
+    _seekable = True
+    """Whether the file can be opened again, and sought in."""
+
+    def __init__(
+        self, path: Path | str, trim: Trim = WHOLE, damage: Damage | None = None, *, hdr: str = "tonemap"
+    ) -> None:
         self._path = path
+        self._damage = damage or Damage()
+        self._hdr = hdr
         self._open()
         try:
             self._time_base = _fraction(self._stream.time_base) or Fraction(1, 1000)
@@ -72,6 +84,7 @@ class VideoFileSource:
             self._container.close()
             raise
         self._stream.thread_type = "AUTO"
+        self._decoder = _alpha_decoder(self._stream) or self._stream.codec_context
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
@@ -105,11 +118,9 @@ class VideoFileSource:
     def _decoded(self) -> Iterator[Frame]:
         """The frames of the part in presentation order, with the durations that the decoder gives."""
         expected_pts = 0
-        for picture in self._pictures_from_start():
+        for picture in deinterlaced(self._pictures_from_start(), self._time_base, self._report_interlaced):
             if self._last_pts is None:
-                self._orientation = Orientation.of(picture)
-                if self._orientation.oblique:
-                    _log.warning("%s is to be shown tilted; only quarter turns are applied", self._path)
+                self._look_at_first(picture)
             pts = expected_pts if picture.pts is None else picture.pts
             if self._last_pts is not None and pts <= self._last_pts:  # two pictures cannot share one moment
                 self._lost += 1
@@ -121,8 +132,25 @@ class VideoFileSource:
             if self._start is None or pts >= self._start:
                 yield self._converter.from_av(picture, pts=pts, time_base=self._time_base)
 
+    def _look_at_first(self, picture: VideoFrame) -> None:
+        self._pixel_format = picture.format.name
+        self._orientation = Orientation.of(picture)
+        if self._orientation.oblique:
+            _log.warning("%s is to be shown tilted; only quarter turns are applied", self._path)
+        if is_hdr(picture):
+            standard = HDR_TRANSFERS[picture.color_trc]
+            if self._hdr == "error":
+                raise InputError(f"{self._path} is HDR ({standard}); allow it to be mapped to SDR with --hdr tonemap")
+            _log.warning("%s is HDR (%s); its colours are mapped to SDR (BT.709)", self._path, standard)
+
+    def _report_interlaced(self) -> None:
+        _log.warning("%s is interlaced; it is deinterlaced", self._path)
+
     def _pictures_from_start(self) -> Iterator[VideoFrame]:
         """Seeks, where that is exact: where the first picture is a key frame, and not after the start."""
+        if not self._seekable:
+            yield from self._pictures()
+            return
         for margin in _SEEK_MARGINS if self._container.format.name in _TIMED_FORMATS else ():
             seek_to = (self._start or 0) - math.ceil(margin / self._time_base)
             if self._start is None or seek_to <= (self._stream.start_time or 0):
@@ -145,7 +173,9 @@ class VideoFileSource:
         yield from self._pictures()
 
     def _pictures(self) -> Iterator[VideoFrame]:
-        packets = self._container.demux(self._stream)
+        packets = self._demux()
+        if self._decoder.is_open:  # after a seek
+            self._decoder.flush_buffers()
         while True:
             try:
                 packet = next(packets, None)
@@ -157,9 +187,12 @@ class VideoFileSource:
             if packet is None:
                 return
             try:
-                yield from packet.decode()
+                yield from self._decoder.decode(packet)
             except av.FFmpegError:
                 self._lost += 1
+
+    def _demux(self) -> Iterator["Packet[VideoStream]"]:
+        return self._container.demux(self._stream)
 
     def _nominal_duration(self) -> int:
         rate = _fraction(self._stream.average_rate) or _DEFAULT_RATE
@@ -169,8 +202,8 @@ class VideoFileSource:
         """The last frame, lasting to the next one in the file or else to the end; reports what was lost."""
         duration = self._last_duration(frame, delivered)
         if self._lost:
-            _log.warning(
-                "%s is damaged: %d frames delivered, %d could not be decoded", self._path, delivered, self._lost
+            self._damage.report(
+                f"{self._path} is damaged: {delivered} frames delivered, {self._lost} could not be decoded", self._lost
             )
         return self._shifted(frame, duration)
 
@@ -220,18 +253,21 @@ class VideoFileSource:
         )
         aspect_ratio = _fraction(stream.sample_aspect_ratio) or Fraction(1)
         return SourceInfo(
-            self._path,
+            Path(self._path),
             first.width,
             first.height,
             frame_count=frame_count,
             duration=None if duration is None else float(duration),
             average_rate=rate,
             sample_aspect_ratio=1 / aspect_ratio if self._orientation.swapped else aspect_ratio,
+            pixel_format=self._pixel_format,
+            is_transparent=first.is_transparent,
             part=part,
+            damage=self._damage,
         )
 
 
-def shown_stream(container: InputContainer, path: Path) -> VideoStream:
+def shown_stream(container: InputContainer, path: Path | str) -> VideoStream:
     """The largest video stream, as ffmpeg chooses; cover art is none.
 
     Raises:
@@ -249,7 +285,7 @@ def shown_stream(container: InputContainer, path: Path) -> VideoStream:
     return max(decodable, key=lambda stream: stream.width * stream.height)
 
 
-def open_container(path: Path) -> InputContainer:
+def open_container(path: Path | str) -> InputContainer:
     """The opened file. Metadata that is no UTF-8 is read with replacement characters.
 
     Raises:
@@ -263,6 +299,19 @@ def open_container(path: Path) -> InputContainer:
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"cannot open {path}: {error.strerror}") from error
 
+
+def _alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
+    """In WebM alpha is a second picture beside each packet, which only libvpx's own decoders see."""
+    has_alpha = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
+    name = _ALPHA_DECODERS.get(stream.codec_context.name)
+    if not has_alpha or name is None:
+        return None
+    decoder = cast(VideoCodecContext, VideoCodecContext.create(name, "r"))
+    decoder.thread_type = "AUTO"
+    return decoder
+
+
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 _DEFAULT_RATE = Fraction(25)
 """Frames per second where a file states neither rate nor times, FFmpeg's own default."""

@@ -1,0 +1,178 @@
+"""From a frame and the controls to a painted frame of the same size, at the quality that the machine can hold."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from videonst.engines import Engine
+from videonst.engines.metadata import StyleInfo, read_metadata
+from videonst.engines.onnx import OnnxEngine
+from videonst.errors import InputError
+from videonst.frame import Frame
+from videonst.live.controls import AUTO, Controls
+from videonst.live.quality import DEFAULT_RATE, QualityController, Rung, ladder
+from videonst.models import find_model, list_models
+from videonst.styles import StyleMix
+
+TIERS = ("full", "fast", "tiny")
+"""What `auto` chooses from, best first."""
+
+
+class Engines:
+    """Engines by model, each loaded when it is first asked for and kept. May be shared by several painters.
+
+    Args:
+        model: path of the one model to use; `AUTO` or one of the `TIERS` takes all of these that are installed.
+        device: as in `videonst.load`; where "auto", the first engine decides for all.
+        threads: of the CPU; None takes the physical cores.
+
+    Attributes:
+        models: names, best first.
+        styles: of the models, which all hold the same.
+
+    Raises:
+        InputError: no such model.
+    """
+
+    def __init__(self, model: str | Path = AUTO, device: str = "auto", threads: int | None = None) -> None:
+        self._device, self._threads = device, threads
+        self._loaded: dict[str, Engine] = {}
+        self._lock = threading.Lock()
+        if model == AUTO or model in TIERS:
+            shipped = {known.name: known.metadata for known in list_models()}
+            found = {tier: shipped[tier] for tier in TIERS if tier in shipped}
+        else:
+            found = {str(model): read_metadata(find_model(model))}
+        if not found:
+            raise InputError("no models are installed; install videonst again, or name an .onnx file with --model")
+        self.styles: tuple[StyleInfo, ...] = next(iter(found.values())).styles
+        names = self.style_names
+        self.models = tuple(name for name, metadata in found.items() if metadata.style_names == names)
+
+    @property
+    def style_names(self) -> tuple[str, ...]:
+        return tuple(style.name for style in self.styles)
+
+    @property
+    def device(self) -> str:
+        """Where the engines run, "auto" until the first is loaded."""
+        return self._device
+
+    def get(self, model: str) -> Engine:
+        """
+        Raises:
+            InputError: the device does not work here, or the file is no videonst model.
+        """
+        with self._lock:
+            if model not in self._loaded:
+                engine = OnnxEngine(model, self._device, self._threads, cpu_precision="int8")
+                self._device = engine.description.device
+                self._loaded[model] = engine
+            return self._loaded[model]
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A result.
+
+    Attributes:
+        frame: the painted frame.
+        original: the frame that came; same size and moment.
+        rung: how it was painted.
+        fresh: the network ran for it.
+    """
+
+    frame: Frame
+    original: Frame
+    rung: Rung
+    fresh: bool
+
+
+class Painter:
+    """Paints the frames of one stream. Not thread-safe; the controls may be turned from anywhere.
+
+    Args:
+        engines: shared with other painters, or not.
+        controls: read anew for every frame.
+        rate: frames per second to hold.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        engines: Engines,
+        controls: Controls,
+        rate: float = DEFAULT_RATE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engines, self._controls = engines, controls
+        self._rate, self._clock = rate, clock
+        self._quality: QualityController | None = None
+        self._offered: tuple[str, int | None, int] | None = None
+
+    @property
+    def rung(self) -> Rung | None:
+        """What is painted with at present; None before the first frame."""
+        return self._quality.rung if self._quality else None
+
+    def paint(self, frame: Frame) -> Painted:
+        """The frame repainted as the controls say. Its size never changes, whatever the working size is.
+
+        Raises:
+            VideoNSTError: the device does not work, or failed.
+        """
+        settings = self._controls.read()
+        quality = self._choose(settings.model, settings.lines, min(frame.height, frame.width))
+        rung = quality.rung
+        if settings.mix.strength == 0:
+            return Painted(frame, frame, rung, fresh=False)
+        painted, fresh = self._stylize(rung, _shrunk(frame, rung.lines), settings.mix)
+        return Painted(_enlarged(painted, frame), frame, rung, fresh)
+
+    def done(self, painted: Painted, seconds: float) -> bool:
+        """Tells how long a frame kept its taker busy, painting and showing; the quality follows.
+
+        Returns:
+            Whether the quality changed.
+        """
+        if self._quality is None or painted.rung != self._quality.rung:
+            return False
+        return self._quality.record(seconds, painted=painted.fresh)
+
+    def _stylize(self, rung: Rung, frame: Frame, mix: StyleMix) -> tuple[Frame, bool]:
+        painted = self._engines.get(rung.model).stylize(frame, mix)
+        return painted, painted is not frame
+
+    def _choose(self, model: str, lines: int | None, frame_lines: int) -> QualityController:
+        """The controller, with the rungs that the controls allow for frames of this size."""
+        asked = (model, lines, frame_lines)
+        if self._quality is None or asked != self._offered:
+            self._offered = asked
+            models: Sequence[str] = self._engines.models if model == AUTO else (model,)
+            rungs = ladder(models, frame_lines, lines)
+            if self._quality is None:
+                self._quality = QualityController(rungs, self._rate, self._clock)
+            else:
+                self._quality.offer(rungs)
+        return self._quality
+
+
+def _shrunk(frame: Frame, lines: int) -> Frame:
+    """With a shorter side of `lines`, or as it is where that is no less."""
+    scale = lines / min(frame.height, frame.width)
+    if scale >= 1:
+        return frame
+    size = round(frame.width * scale), round(frame.height * scale)
+    return frame.with_pixels(cv2.resize(frame.pixels, size, interpolation=cv2.INTER_AREA))  # type: ignore[arg-type]
+
+
+def _enlarged(painted: Frame, frame: Frame) -> Frame:
+    """At the size of `frame`."""
+    size = frame.width, frame.height
+    if (painted.width, painted.height) == size:
+        return painted
+    return frame.with_pixels(cv2.resize(painted.pixels, size, interpolation=cv2.INTER_LINEAR))  # type: ignore[arg-type]
