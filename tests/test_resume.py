@@ -66,7 +66,8 @@ class Remembering(Inverting):
         assert state["painted"] > 0
 
 
-def paint(source, target, engine=None, **options):
+def paint(source, target, engine=None, *, steady=0, **options):
+    options["steady"] = steady
     return convert(source, target, "a", model=Stylizer(engine or Inverting()), preset="ultrafast", **options)
 
 
@@ -86,18 +87,18 @@ def clip(tmp_path_factory):
     return make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", pts=LONG, last_duration=100, audio=["aac"])
 
 
-@pytest.mark.parametrize("engine", [Inverting, Remembering])
+@pytest.mark.parametrize(("engine", "steady"), [(Inverting, 0), (Remembering, 0), (Remembering, 0.75)])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("fail_at", [50, 121])
-def test_a_resumed_video_is_identical(tmp_path, clip, engine, suffix, fail_at, caplog):
+def test_a_resumed_video_is_identical(tmp_path, clip, engine, steady, suffix, fail_at, caplog):
     whole, resumed = tmp_path / f"whole{suffix}", tmp_path / f"resumed{suffix}"
-    paint(clip, whole, engine())
+    paint(clip, whole, engine(), steady=steady)
     with pytest.raises(VideoNSTError, match="enough"):
-        paint(clip, resumed, engine(fail_at))
+        paint(clip, resumed, engine(fail_at), steady=steady)
     assert "go on with --resume" in caplog.text
     assert sorted(p.name for p in tmp_path.iterdir()) == [".resumed" + suffix + ".parts", whole.name]
     again = engine()
-    done = paint(clip, resumed, again, resume=True)
+    done = paint(clip, resumed, again, steady=steady, resume=True)
     assert done.frames_done == len(LONG)
     assert 0 < again.painted < len(LONG) - 39
     assert_identical(resumed, whole)
@@ -276,9 +277,9 @@ def test_torn_parts_are_done_again(tmp_path, clip):
     target = tmp_path / "out.mp4"
     paint(clip, tmp_path / "whole.mp4")
     with pytest.raises(VideoNSTError):
-        paint(clip, target, Inverting(125))
+        paint(clip, target, Inverting(85))
     parts = tmp_path / ".out.mp4.parts"
-    (parts / "00002.json").unlink()
+    assert not (parts / "00002.json").exists()
     (parts / "00002.packets").write_bytes(b"torn")
     (parts / "00002.json.tmp").write_bytes(b"torn")
     (parts / "00003.packets").write_bytes(b"torn")
@@ -329,11 +330,12 @@ main()
 
 @pytest.mark.skipif(os.name == "nt", reason="no resource limits")
 def test_a_disk_that_fills_up_keeps_what_is_done(tmp_path, small_model):
-    """A limit on the size of a file stands in for a full disk: segments fit, the joined file does not."""
+    """A limit on the size of a file stands in for a full disk: segments fit, the joined file does not. The
+    stabiliser, whose memory is larger than these segments, is off."""
     clip = make_clip(tmp_path / "clip.mp4", pts=range(0, 13_000, 400), size=(160, 120))
-    convert(clip, tmp_path / "whole.mp4", "a", model=small_model)
+    convert(clip, tmp_path / "whole.mp4", "a", model=small_model, steady=0)
     limit = (tmp_path / "whole.mp4").stat().st_size * 2 // 3
-    arguments = [limit, "convert", clip, tmp_path / "out.mp4", "-s", "a", "-m", small_model]
+    arguments = [limit, "convert", clip, tmp_path / "out.mp4", "-s", "a", "-m", small_model, "--steady", 0]
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, *map(str, arguments)],
         capture_output=True, text=True, timeout=100, stdin=subprocess.DEVNULL,
@@ -343,7 +345,7 @@ def test_a_disk_that_fills_up_keeps_what_is_done(tmp_path, small_model):
     assert "File too large" in done.stderr
     assert "--resume" in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == [".out.mp4.parts", "clip.mp4", "whole.mp4"]
-    convert(clip, tmp_path / "out.mp4", "a", model=small_model, resume=True)
+    convert(clip, tmp_path / "out.mp4", "a", model=small_model, steady=0, resume=True)
     assert_identical(tmp_path / "out.mp4", tmp_path / "whole.mp4")
 
 
