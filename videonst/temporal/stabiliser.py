@@ -150,7 +150,7 @@ class Stabiliser:
         return frame.with_pixels(shown)
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs to go on as if never stopped, the engine's own memory included: arrays and JSON values."""
+        """What `restore` needs to go on as if never stopped, the engine's memory included: arrays and JSON values."""
         inner = self.engine.state() if isinstance(self.engine, Stateful) else {}
         state = {_INNER + key: value for key, value in inner.items()}
         past = self._past
