@@ -27,7 +27,7 @@ from videonst.sources import SourceInfo
 
 _log = logging.getLogger(__name__)
 
-MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".gif": "gif"}
 
 
 class VideoFileSink:
@@ -77,6 +77,7 @@ class VideoFileSink:
         self._container: OutputContainer | None = None
         self._converter = FrameConverter()
         self._last_time: Fraction | None = None
+        self._is_thinned = False
         self._durations: dict[int | None, int] = {}
         muxers = {f".{name}": muxer for name, muxer in STREAMED_FORMATS.items()} if is_stdout else MUXERS
         try:
@@ -100,6 +101,8 @@ class VideoFileSink:
                     f"a frame at {float(frame.time):.3f} s came after one at {float(self._last_time):.3f} s; "
                     "frames must come in presentation order"
                 )
+            if self._muxer == "gif" and self._is_too_soon(frame):
+                return
             self._last_time = frame.time
             self._report_lost_alpha(frame)
             self._durations[frame.pts] = frame.duration
@@ -119,6 +122,15 @@ class VideoFileSink:
                     ".mov with --codec prores, or .mkv with --codec ffv1, or lay it over white with --drop alpha"
                 )
         self._encoder.check(self._encoder.pixel_format(self._stored, width, height, alpha=alpha), width, height)
+
+    def _is_too_soon(self, frame: Frame) -> bool:
+        """GIF counts in 1/100 s, and players show a picture of less than two of them for ten."""
+        if self._last_time is None or frame.time - self._last_time >= _GIF_INTERVAL:
+            return False
+        if not self._is_thinned:
+            _log.warning("GIF shows 50 pictures a second at most; %s leaves out frames in between", self._part.target)
+        self._is_thinned = True
+        return True
 
     def _report_lost_alpha(self, frame: Frame) -> None:
         """A clip whose first frame is opaque may turn transparent later."""
@@ -212,6 +224,9 @@ class VideoFileSink:
 
 _TRIAL_SIZE = (256, 256)
 """Pixels, where the size of the frames is not known yet; hardware encoders refuse less than about 145."""
+
+_GIF_INTERVAL = Fraction(2, 100)
+"""Seconds from one picture to the next at least."""
 
 _INT32_MAX = 2**31 - 1
 
