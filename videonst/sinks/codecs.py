@@ -93,6 +93,7 @@ CODECS: dict[str, Codec] = {
         encoder="ffv1", muxers=("matroska", "nut"), pixel_formats=("bgr0", "bgra"), alpha_muxers=("matroska", "nut"),
         fixed={"level": "3", "slicecrc": "1"},
     ),
+    "gif": Codec(encoder="gif", muxers=("gif",), pixel_formats=("pal8",), alpha_muxers=("gif",)),
     "h264_nvenc": _NVENC,
     "hevc_nvenc": replace(_NVENC, encoder="hevc_nvenc", tag="hvc1"),
     "av1_nvenc": replace(_NVENC, encoder="av1_nvenc", muxers=_AV1, pixel_formats=("yuv420p",)),
@@ -102,10 +103,10 @@ CODECS: dict[str, Codec] = {
     "h264_videotoolbox": _VIDEOTOOLBOX,
     "hevc_videotoolbox": replace(_VIDEOTOOLBOX, encoder="hevc_videotoolbox", tag="hvc1"),
 }  # fmt: skip
-"""By the names that users give. The first six are software and work everywhere."""
+"""By the names that users give. The first seven are software and work everywhere."""
 
 DEFAULT_CODEC = "h264"
-DEFAULT_CODECS = {"webm": "vp9"}
+DEFAULT_CODECS = {"webm": "vp9", "gif": "gif"}
 """By container, where `DEFAULT_CODEC` does not fit."""
 
 

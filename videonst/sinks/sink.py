@@ -14,7 +14,7 @@ from videonst.sources import SourceInfo
 from videonst.sources.source import is_pattern
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".gif")
 
 
 class Sink(Protocol):
