@@ -19,11 +19,16 @@ from videonst.sinks.stdout import DEFAULT_STREAM_FORMAT
 from videonst.sources import Source, open_source
 from videonst.sources.remaining import Remaining
 from videonst.styles import StyleMix
+from videonst.temporal import DEFAULT_STEADY, Stabiliser
+from videonst.temporal.flow import DisFlow
 from videonst.trim import Time, Trim
 
 DEFAULT_MODEL = "fast"
 
 ENGINES = ("onnx", "none")
+
+FILE_FLOW = "medium"
+"""How motion is found in files, where nobody waits for the next frame."""
 
 
 def load(model: str | Path = DEFAULT_MODEL, *, device: str = "auto", engine: str = "onnx") -> "Stylizer":
@@ -83,6 +88,18 @@ class Stylizer:
         """
         return self.engine.stylize(Frame(image), _mix(style, strength, keep_colour)).pixels
 
+    def steady(self, amount: float = DEFAULT_STEADY, *, flow: str = FILE_FLOW) -> Stabiliser:
+        """An engine for the frames of one clip or camera, in order, that keeps them steady.
+
+        Args:
+            amount: 0 (each frame on its own) to 1 (hold still); may be set later, as `steady`.
+            flow: how motion is found: "ultrafast", "fast" (for live pictures) or "medium".
+
+        Raises:
+            InputError: a value out of range.
+        """
+        return Stabiliser(self.engine, steady=amount, flow=DisFlow(flow))
+
 
 def convert(
     source: str | Path,
@@ -91,6 +108,8 @@ def convert(
     *,
     strength: float = 1.0,
     keep_colour: bool = False,
+    steady: float = DEFAULT_STEADY,
+    flow: str = FILE_FLOW,
     model: str | Path | Stylizer = DEFAULT_MODEL,
     device: str = "auto",
     engine: str = "onnx",
@@ -121,6 +140,8 @@ def convert(
             numbered pictures, or "-"; see `open_sink`.
         style: a mixture such as "starry_night:0.7, great_wave:0.3"; none with engine "none".
         strength, keep_colour: as in `Stylizer.stylize`.
+        steady: 0 (each frame on its own) to 1 (hold still).
+        flow: how motion is found: "ultrafast", "fast" or "medium".
         model, device, engine: as in `load`; `model` may be loaded already.
         hdr: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
         start, end, duration: the part of a video to convert, as seconds or text, [HH:]MM:SS with decimals, counted
@@ -150,6 +171,7 @@ def convert(
     stylizer = model if isinstance(model, Stylizer) else load(model, device=device, engine=engine)
     mix = _mix_for(stylizer, style, strength, keep_colour)
     trim = Trim.parse(start, end, duration)
+    steadied = stylizer.steady(steady, flow=flow) if stylizer.styles else stylizer.engine
     with (
         open_source(source, trim, rate=_rate(rate), hdr=hdr, strict=strict, timeout=timeout) as frames,
         open_sink(
@@ -166,7 +188,7 @@ def convert(
             resume=resume,
         ) as sink,
     ):
-        return _run(frames, stylizer.engine, mix, sink, progress)
+        return _run(frames, steadied, mix, sink, progress)
 
 
 def _run(

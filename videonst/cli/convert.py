@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from videonst.cli.console import STYLE_HELP, Device, KeepColour, Model, Overwrite, Strength, frame_progress
+from videonst.cli.console import STYLE_HELP, Device, KeepColour, Model, Overwrite, Steady, Strength, frame_progress
 
 
 def command(
@@ -22,6 +22,8 @@ def command(
     style: Annotated[str | None, typer.Option("--style", "-s", help=STYLE_HELP)] = None,
     strength: Strength = 1.0,
     keep_colour: KeepColour = False,
+    steady: Steady = 0.75,
+    flow: Annotated[str, typer.Option(help="How motion is found: ultrafast, fast or medium.")] = "medium",
     model: Model = "fast",
     device: Device = "auto",
     engine: Annotated[str, typer.Option(help="onnx, or none: frames pass untouched, without a style.")] = "onnx",
@@ -66,6 +68,8 @@ def command(
             style,
             strength=strength,
             keep_colour=keep_colour,
+            steady=steady,
+            flow=flow,
             model=stylizer,
             hdr=hdr,
             start=start,

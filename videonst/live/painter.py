@@ -1,5 +1,6 @@
 """From a frame and the controls to a painted frame of the same size, at the quality that the machine can hold."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import cv2
 from videonst.engines import Engine
 from videonst.engines.metadata import StyleInfo, read_metadata
 from videonst.engines.onnx import OnnxEngine
-from videonst.errors import InputError
+from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
 from videonst.live.controls import AUTO, Controls
 from videonst.live.quality import DEFAULT_RATE, QualityController, Rung, ladder
@@ -61,6 +62,15 @@ class Engines:
     def device(self) -> str:
         """Where the engines run, "auto" until the first is loaded."""
         return self._device
+
+    def preload(self, model: str) -> None:
+        """Loads an engine in the background; `get` waits for it, and reports what went wrong."""
+
+        def load() -> None:
+            with contextlib.suppress(VideoNSTError):
+                self.get(model)
+
+        threading.Thread(target=load, name="videonst-load", daemon=True).start()
 
     def get(self, model: str) -> Engine:
         """
