@@ -88,8 +88,9 @@ class SegmentedVideoSink:
         self._kind = self._done[0].kind if self._done else None
 
     def restore(self, engine: object) -> int:
-        if self._done and isinstance(engine, Stateful):
-            engine.restore(self._parts.load_state(_STATE.format(len(self._done))))
+        state = _STATE.format(len(self._done))
+        if self._done and isinstance(engine, Stateful) and (self._parts.folder / state).exists():
+            engine.restore(self._parts.load_state(state))  # after the last segment there is none, and no frame comes
         return self._done_frames()
 
     def remember(self, frame: Frame, engine: object) -> None:
