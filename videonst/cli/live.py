@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from videonst.cli.console import Device, KeepColour, Strength
+from videonst.cli.console import Device, KeepColour, Steady, Strength
 from videonst.cli.options import (
     Backend,
     CameraFormat,
@@ -19,7 +19,6 @@ from videonst.cli.options import (
     Mirror,
     Rate,
     Recording,
-    Steady,
     WorkingLines,
     open_capture,
     open_controls,
@@ -35,7 +34,7 @@ def command(
     style: LiveStyle = None,
     strength: Strength = 1.0,
     keep_colour: KeepColour = False,
-    steady: Steady = 0.6,
+    steady: Steady = 0.75,
     model: LiveModel = "auto",
     lines: WorkingLines = "auto",
     device: Device = "auto",

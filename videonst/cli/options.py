@@ -24,7 +24,6 @@ WorkingLines = Annotated[
     str, typer.Option("--lines", metavar="N", help="Working size, shorter side in pixels; auto: what keeps up.")
 ]
 Rate = Annotated[float, typer.Option("--fps", min=1, max=240, help="Frames a second to hold, and to ask of a camera.")]
-Steady = Annotated[float, typer.Option(min=0, max=1, help="How strongly frames are tied to the ones before, 0 to 1.")]
 CameraName = Annotated[str, typer.Option("--camera", metavar="N", help="Camera number, or /dev/videoN.")]
 CameraSize = Annotated[str, typer.Option("--size", metavar="WxH", help="Size to ask of the camera.")]
 CameraFormat = Annotated[

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videonst.live.capture import Capture
-from videonst.live.controls import AUTO, Controls
+from videonst.live.controls import Controls
 from videonst.live.latest import Closed
 from videonst.live.loop import LiveLoop
 from videonst.live.outlet import Outlet
@@ -199,9 +199,7 @@ class LiveFilter:
         window.show(view)
 
     def _chosen(self) -> str:
-        settings, rung = self._controls.read(), self._painter.rung
-        auto = settings.model == AUTO or settings.lines is None
-        return f"{'auto: ' if auto else ''}{rung}"
+        return f"{'' if self._painter.pinned else 'auto: '}{self._painter.rung}"
 
     def _toggle_side_by_side(self) -> None:
         self._side_by_side = not self._side_by_side
