@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from videonst.cli.console import Device, KeepColour, Strength
+from videonst.cli.console import Device, KeepColour, Steady, Strength
 from videonst.cli.options import (
     Backend,
     CameraFormat,
@@ -16,7 +16,6 @@ from videonst.cli.options import (
     LiveStyle,
     Mirror,
     Rate,
-    Steady,
     WorkingLines,
     open_capture,
     open_controls,
@@ -38,7 +37,7 @@ def command(
     style: LiveStyle = None,
     strength: Strength = 1.0,
     keep_colour: KeepColour = False,
-    steady: Steady = 0.6,
+    steady: Steady = 0.75,
     model: LiveModel = "auto",
     lines: WorkingLines = "auto",
     device: Device = "auto",
