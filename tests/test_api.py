@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clips import make_clip, video_timing
+from clips import make_clip, smooth_picture, video_timing
 from typer.testing import CliRunner
 
 import videonst
@@ -64,7 +64,7 @@ def test_convert_paints_every_frame_as_stylize_does(model: "videonst.Stylizer", 
             small = frame.reformat(97, 65, "yuv444p")
             out.mux(stream.encode(small))
         out.mux(stream.encode(None))
-    done = videonst.convert(clip, tmp_path / "out.mp4", "a:1,c:1", model=model, crf=1)
+    done = videonst.convert(clip, tmp_path / "out.mp4", "a:1,c:1", model=model, crf=1, steady=0)
     assert done.frames_done == 5
     with open_source(clip) as before, open_source(tmp_path / "out.mp4") as after:
         pairs = list(zip(before, after, strict=True))
@@ -72,6 +72,26 @@ def test_convert_paints_every_frame_as_stylize_does(model: "videonst.Stylizer", 
         assert painted.time == source_frame.time
         expected = model.stylize(source_frame.pixels, "a:1,c:1")
         assert np.abs(painted.pixels.astype(int) - expected).mean() < 2
+
+
+def test_convert_keeps_steady(model: "videonst.Stylizer", tmp_path: Path):
+    """The converted clip holds what the stabiliser makes of the frames in order, up to x264."""
+    import cv2
+
+    from videonst.sources import open_source
+
+    clip = make_clip(tmp_path / "clip.mkv", size=(64, 48), picture=smooth_picture(64, 48))
+    videonst.convert(clip, tmp_path / "out.mkv", "a", model=model, crf=1, steady=0.5, flow="fast")
+    engine, mix = model.steady(0.5, flow="fast"), StyleMix.parse("a")
+    with open_source(clip) as before, open_source(tmp_path / "out.mkv") as after:
+        for source_frame, painted in zip(before, after, strict=True):
+            expected = engine.stylize(source_frame, mix).pixels
+            luma, expected_luma = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).astype(int) for p in (painted.pixels, expected))
+            assert np.abs(luma - expected_luma).mean() < 2
+    with pytest.raises(InputError, match="steady is 2"):
+        videonst.convert(clip, tmp_path / "out.mkv", "a", model=model, steady=2, overwrite=True)
+    with pytest.raises(InputError, match="unknown flow preset 'raft'"):
+        videonst.convert(clip, tmp_path / "out.mkv", "a", model=model, flow="raft", overwrite=True)
 
 
 def test_convert_picture(model: "videonst.Stylizer", portrait: np.ndarray, tmp_path: Path):
@@ -94,7 +114,20 @@ def test_convert_a_part_without_its_sound(model: "videonst.Stylizer", tmp_path: 
 
 def test_the_command_line_passes_everything_on(small_model: Path, tmp_path: Path):
     clip = make_clip(tmp_path / "clip.mp4", audio=["aac"])
-    options = ["--start", "0.1", "--end", "0.2", "--drop", "audio", "--drop", "subtitles"]
+    options = [
+        "--start",
+        "0.1",
+        "--end",
+        "0.2",
+        "--drop",
+        "audio",
+        "--drop",
+        "subtitles",
+        "--steady",
+        "0.4",
+        "--flow",
+        "fast",
+    ]
     arguments = [str(clip), str(tmp_path / "out.mp4"), "--style", "a", "--model", str(small_model), "--device", "cpu"]
     result = CliRunner().invoke(app, ["convert", *arguments, *options])
     assert result.exit_code == 0, result.output

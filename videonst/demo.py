@@ -9,6 +9,7 @@ from videonst.pipeline import PipelineProgress, run
 from videonst.sinks import open_sink
 from videonst.sources import open_source
 from videonst.styles import StyleMix
+from videonst.temporal import DEFAULT_STEADY
 
 SAMPLES = Path(__file__).parent / "samples"
 CLIP, PORTRAIT = SAMPLES / "sample.mp4", SAMPLES / "portrait.jpg"
@@ -22,6 +23,7 @@ def paint_demo(
     style: str | None = None,
     *,
     strength: float = 1.0,
+    steady: float = DEFAULT_STEADY,
     model: str = "fast",
     device: str = "auto",
     progress: Callable[[PipelineProgress], None] | None = None,
@@ -31,15 +33,15 @@ def paint_demo(
     Args:
         target: video file.
         style: one mixture for the whole clip; None glides through `TOUR`.
-        strength, model, device, progress: as in `videonst.convert`.
+        strength, steady, model, device, progress: as in `videonst.convert`.
     """
-    stylizer = load(model, device=device)
+    engine = load(model, device=device).steady(steady)
     with open_source(CLIP) as source, open_sink(target, source.info, overwrite=True) as sink:
         seconds = source.info.duration or 1.0
 
         def repaint(frame: Frame) -> Frame:
             mix = StyleMix.parse(style) if style else glide(TOUR, float(frame.time) / seconds)
-            return stylizer.engine.stylize(frame, mix.with_strength(strength))
+            return engine.stylize(frame, mix.with_strength(strength))
 
         return run(source, repaint, sink, progress=progress)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 STYLE_HELP = "Mixture of styles: NAME or NAME:SHARE,NAME:SHARE; see `videonst styles`."
 Strength = Annotated[float, typer.Option(help="0 = untouched, 1 = as trained, up to 2.")]
 KeepColour = Annotated[bool, typer.Option("--keep-colour", help="Keep the colours of the input.")]
+Steady = Annotated[float, typer.Option(help="0 = each frame on its own, 1 = hold still.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="fast, tiny, full, or the path of an .onnx file.")]
 Device = Annotated[str, typer.Option(help="auto, cuda, tensorrt, coreml or cpu; only auto chooses.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]

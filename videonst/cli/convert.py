@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from videonst.cli.console import STYLE_HELP, Device, KeepColour, Model, Overwrite, Strength, frame_progress
+from videonst.cli.console import STYLE_HELP, Device, KeepColour, Model, Overwrite, Steady, Strength, frame_progress
 
 
 def command(
@@ -22,6 +22,8 @@ def command(
     style: Annotated[str | None, typer.Option("--style", "-s", help=STYLE_HELP)] = None,
     strength: Strength = 1.0,
     keep_colour: KeepColour = False,
+    steady: Steady = 0.75,
+    flow: Annotated[str, typer.Option(help="How motion is found: ultrafast, fast or medium.")] = "medium",
     model: Model = "fast",
     device: Device = "auto",
     engine: Annotated[str, typer.Option(help="onnx, or none: frames pass untouched, without a style.")] = "onnx",
@@ -46,6 +48,7 @@ def command(
         list[str] | None, typer.Option("-e", metavar="KEY=VALUE", help="Option of FFmpeg's encoder; repeatable.")
     ] = None,
     overwrite: Overwrite = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run has finished.")] = False,
     rate: Annotated[str | None, typer.Option(help="Frames per second of numbered pictures; default 25.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop where the input is damaged.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait for a network address; default 10.")] = None,
@@ -65,6 +68,8 @@ def command(
             style,
             strength=strength,
             keep_colour=keep_colour,
+            steady=steady,
+            flow=flow,
             model=stylizer,
             hdr=hdr,
             start=start,
@@ -76,6 +81,7 @@ def command(
             preset=preset,
             encoder_options=parse_options(encoder_options or ()),
             overwrite=overwrite,
+            resume=resume,
             rate=rate,
             strict=strict,
             timeout=timeout,

@@ -8,11 +8,10 @@ from functools import cached_property
 
 from videonst.errors import InputError
 from videonst.styles import MAX_STRENGTH, StyleMix
+from videonst.temporal import DEFAULT_STEADY
 
 AUTO = "auto"
 """Model that the quality controller chooses."""
-
-DEFAULT_STEADY = 0.6
 
 MIN_LINES, MAX_LINES = 64, 2160
 """Working sizes that can be pinned, lines."""

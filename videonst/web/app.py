@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from videonst.frame import Frame
 from videonst.live.controls import AUTO, Controls
 from videonst.live.painter import Engines
 from videonst.styles import StyleMix
-from videonst.web.access import Gate
+from videonst.web.access import Access, Gate
 from videonst.web.controls import Board
 from videonst.web.frames import FramePainter
 from videonst.web.picture import decode, encode
@@ -62,8 +62,7 @@ class ServeSettings:
         source_name: what the page calls it.
         max_sessions: cameras of browsers at a time.
         idle_seconds: a camera that sends nothing for so long gives its place back.
-        token: needed for everything; None lets everybody in.
-        hosts: names by which the server may be called; None allows any.
+        access: who may come in.
     """
 
     engines: Engines
@@ -73,8 +72,7 @@ class ServeSettings:
     source_name: str = ""
     max_sessions: int = 4
     idle_seconds: float = 60.0
-    token: str | None = None
-    hosts: tuple[str, ...] | None = None
+    access: Access = field(default_factory=Access)
 
 
 def create_app(settings: ServeSettings) -> Starlette:
@@ -97,7 +95,7 @@ def create_app(settings: ServeSettings) -> Starlette:
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Gate, token=settings.token, hosts=settings.hosts)],
+        middleware=[Middleware(Gate, access=settings.access)],
         exception_handlers={VideoNSTError: _refuse},
         lifespan=house.lifespan,
     )

@@ -1,0 +1,345 @@
+"""The stabiliser: what it holds, what it lets go, and that nothing is left behind."""
+
+import inspect
+import json
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from videonst.cli import convert, demo
+from videonst.engines import EngineDescription
+from videonst.engines.metadata import SizeRules, StyleInfo
+from videonst.errors import InputError
+from videonst.frame import Frame
+from videonst.styles import StyleMix
+from videonst.temporal import DEFAULT_STEADY, Stabiliser
+from videonst.temporal.flow import PRESETS, DisFlow, trust
+from videonst.temporal.scene import SceneCuts
+from videonst.temporal.stabiliser import history_share, likeness
+
+MIX = StyleMix.parse("a")
+SIZE = (72, 96)
+
+
+class BoilingEngine:
+    """Paints the photograph, style a inverted and b as it is, with other noise on every call: the worst boiling."""
+
+    description = EngineDescription(
+        name="boiling", styles=(StyleInfo(name="a"), StyleInfo(name="b")), size=SizeRules(), device="cpu",
+        precision="fp32",
+    )  # fmt: skip
+
+    def __init__(self, noise: float = 12) -> None:
+        self.noise, self.calls = noise, 0
+        self._rng = np.random.default_rng(0)
+
+    def stylize(self, frame: Frame, mix: StyleMix) -> Frame:
+        self.calls += 1
+        _, a, b = mix.weights(["a", "b"])[0]
+        noise = self._rng.normal(0, self.noise, frame.pixels.shape) if self.noise else 0
+        painted = a * (255.0 - frame.pixels) + b * frame.pixels + (1 - a - b) * frame.pixels + noise
+        return frame.with_pixels(np.clip(np.round(painted), 0, 255).astype(np.uint8))
+
+
+def texture(height: int = 400, width: int = 400, seed: int = 0) -> np.ndarray:
+    """Grain and blobs of 40 to 215 levels, mostly of one colour, RGB uint8."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(0, 1, (400, 400, 1)) + rng.normal(0, 0.5, (400, 400, 3))
+    picture = sum(s * cv2.GaussianBlur(noise, (0, 0), s) for s in (1.5, 4, 10))
+    return cv2.normalize(picture, None, 40, 215, cv2.NORM_MINMAX).astype(np.uint8)[:height, :width].copy()
+
+
+def pan(count: int, step: tuple[int, int] = (3, 1)) -> list[Frame]:
+    """A view of `texture` that moves by `step` pixels (x, y) a frame."""
+    scene = texture()
+    height, width = SIZE
+    return [
+        at(index, np.ascontiguousarray(scene[y : y + height, x : x + width]))
+        for index in range(count)
+        for x, y in [(20 + index * step[0], 20 + index * step[1])]
+    ]
+
+
+def at(index: int, pixels: np.ndarray) -> Frame:
+    return Frame(pixels, pts=index, time_base=Fraction(1, 25))
+
+
+def noisy(picture: np.ndarray, seed: int, sigma: float = 2) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, sigma, picture.shape)
+    return np.clip(np.round(picture + noise), 0, 255).astype(np.uint8)
+
+
+def mean_difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a.astype(float) - b).mean())
+
+
+def test_knob_at_zero_is_the_engine_alone_bit_for_bit():
+    frames = pan(4)
+    steady, plain = Stabiliser(BoilingEngine(), steady=0), BoilingEngine()
+    for frame in frames:
+        assert np.array_equal(steady.stylize(frame, MIX).pixels, plain.stylize(frame, MIX).pixels)
+
+
+def test_strength_zero_gives_the_photographs_back():
+    steady = Stabiliser(BoilingEngine(noise=0))
+    for frame in pan(3):
+        assert np.array_equal(steady.stylize(frame, MIX.with_strength(0)).pixels, frame.pixels)
+
+
+def flicker(outputs: list[np.ndarray]) -> float:
+    return float(np.abs(np.diff(np.stack(outputs).astype(float), axis=0)).mean())
+
+
+def test_a_still_scene_with_camera_noise_keeps_still():
+    """With a share w of the history, differences of successive outputs shrink to (1 - w) sqrt(1 / (1 + w)) = 4 %."""
+    picture = texture(*SIZE)
+    steady, plain = Stabiliser(BoilingEngine()), BoilingEngine()
+    frames = [at(i, noisy(picture, i)) for i in range(24)]
+    held = [steady.stylize(f, MIX).pixels for f in frames][12:]
+    loose = [plain.stylize(f, MIX).pixels for f in frames][12:]
+    assert flicker(held) < 0.15 * flicker(loose)
+    assert mean_difference(held[-1], 255 - picture) < mean_difference(loose[-1], 255 - picture)
+
+
+def test_the_history_moves_with_the_picture():
+    """On a pan, the error against the truth shrinks as on a still scene, which only the right warp gives."""
+    steady = Stabiliser(BoilingEngine(), flow=DisFlow("medium"))
+    frames = pan(14)
+    outputs = [steady.stylize(f, MIX).pixels for f in frames]
+    middle = np.s_[12:-12, 24:-24]
+    errors = [mean_difference(o[middle], 255 - f.pixels[middle]) for o, f in zip(outputs, frames, strict=True)]
+    assert errors[-1] < 0.6 * errors[0]
+
+
+def test_nothing_ghosts_behind_a_moving_object():
+    """Where a bright square was a moment ago, the painting of the background is back at once."""
+    background = texture(*SIZE) // 4 + 20
+    steady = Stabiliser(BoilingEngine(noise=0))
+    for index in range(10):
+        left = 6 + 6 * index
+        picture = background.copy()
+        picture[24:48, left : left + 24] = 230
+        shown = steady.stylize(at(index, picture), MIX).pixels
+        left_behind = np.abs(shown.astype(int) - (255 - picture))[24:48, max(left - 12, 0) : left]
+        assert left_behind.mean() < 0.05 * 150
+        assert left_behind.max() < 0.25 * 150  # of the contrast between square and background
+
+
+def test_a_static_scene_neither_drifts_nor_darkens():
+    picture = texture(32, 48)
+    steady = Stabiliser(BoilingEngine(noise=6))
+    first = last = 0.0
+    for index in range(600):
+        shown = steady.stylize(at(index, noisy(picture, index % 50)), MIX).pixels
+        first, last = first or shown.mean(), shown.mean()
+    assert abs(last - first) < 1
+    assert mean_difference(shown, 255 - picture) < 3
+
+
+def test_a_scene_cut_shows_the_new_scene_as_painted():
+    engine = BoilingEngine(noise=0)
+    steady = Stabiliser(engine)
+    for frame in pan(5):
+        steady.stylize(frame, MIX)
+    other = at(5, 255 - texture(*SIZE, seed=9) // 2)
+    assert np.array_equal(steady.stylize(other, MIX).pixels, engine.stylize(other, MIX).pixels)
+
+
+def test_cuts_are_told_from_motion_and_noise():
+    cuts = SceneCuts()
+    moving = [cuts.is_cut(f.pixels) for f in pan(8, step=(9, 4))]
+    assert not any(moving)
+    assert cuts.is_cut(255 - texture(*SIZE) // 2)
+    assert not cuts.is_cut(255 - noisy(texture(*SIZE) // 2, 0))
+    dark = SceneCuts()
+    assert not any(dark.is_cut(noisy(np.full((*SIZE, 3), 4, np.uint8), i, sigma=6)) for i in range(5))
+
+
+@pytest.mark.parametrize(
+    "next_frame",
+    [
+        pytest.param(lambda f: Frame(f.pixels, pts=0, time_base=f.time_base), id="time runs backwards"),
+        pytest.param(lambda f: Frame(f.pixels, pts=200, time_base=f.time_base), id="seeking, or a camera stopped"),
+        pytest.param(lambda f: Frame(f.pixels[8:].copy(), pts=6, time_base=f.time_base), id="another size"),
+    ],
+)
+def test_what_has_no_past_is_painted_on_its_own(next_frame):
+    steady, twin = Stabiliser(BoilingEngine()), BoilingEngine()
+    frames = pan(6)
+    for frame in frames:
+        steady.stylize(frame, MIX), twin.stylize(frame, MIX)
+    following = next_frame(frames[-1])
+    assert np.array_equal(steady.stylize(following, MIX).pixels, twin.stylize(following, MIX).pixels)
+    assert steady.last_painted
+
+
+def test_dropped_and_late_frames_keep_the_past():
+    """Two frames missing: the motion is three times as far, and the history still arrives."""
+    steady = Stabiliser(BoilingEngine())
+    frames = [f for i, f in enumerate(pan(16)) if i not in (9, 10)]
+    outputs = [steady.stylize(f, MIX).pixels for f in frames]
+    middle = np.s_[12:-12, 24:-24]
+    after = mean_difference(outputs[9][middle], 255 - frames[9].pixels[middle])
+    assert after < 0.7 * mean_difference(outputs[0][middle], 255 - frames[0].pixels[middle])
+
+
+def test_equal_frames_are_not_painted_again_but_settle():
+    engine = BoilingEngine()
+    steady = Stabiliser(engine)
+    picture = texture(*SIZE)
+    steady.stylize(at(0, noisy(picture, 0)), MIX)
+    steady.stylize(at(1, picture), MIX)
+    assert (engine.calls, steady.last_painted) == (2, True)
+    shown = [steady.stylize(at(2 + i, picture), MIX) for i in range(100)]
+    assert (engine.calls, steady.last_painted) == (2, False)
+    assert [f.pts for f in shown] == list(range(2, 102))
+    assert np.array_equal(shown[-1].pixels, shown[-2].pixels)
+    steady.stylize(at(102, picture), StyleMix.parse("b"))
+    assert (engine.calls, steady.last_painted) == (3, True)
+    steady.stylize(at(103, noisy(picture, 1)), StyleMix.parse("b"))
+    assert (engine.calls, steady.last_painted) == (4, True)
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_black_and_white_frames(level):
+    steady = Stabiliser(BoilingEngine(noise=0))
+    for index in range(3):
+        flat = at(index, noisy(np.full((*SIZE, 3), level, np.uint8), index, sigma=1))
+        assert mean_difference(steady.stylize(flat, MIX).pixels, 255 - flat.pixels) < 2
+    frame = at(3, texture(*SIZE))
+    assert np.array_equal(steady.stylize(frame, MIX).pixels, 255 - frame.pixels)
+
+
+def test_a_fade_is_followed():
+    picture = texture(*SIZE)
+    steady = Stabiliser(BoilingEngine(noise=0))
+    for index in range(25):
+        frame = at(index, np.round(picture * (1 - index / 25)).astype(np.uint8))
+        shown = steady.stylize(frame, MIX).pixels
+        assert abs(shown.mean() - (255 - frame.pixels).mean()) < 6
+
+
+def test_a_gliding_mixture_is_not_smeared():
+    """What is shown stays within a few steps of the mixture asked for; a plain average over 16 frames lags by 15."""
+    picture = texture(*SIZE)
+    steady = Stabiliser(BoilingEngine(noise=0))
+    for index in range(41):
+        share = index / 40
+        frame = at(index, noisy(picture, index, sigma=1))
+        shown = steady.stylize(frame, StyleMix((("a", 1 - share), ("b", share)) if 0 < share < 1 else
+                                               (("b" if share else "a", 1.0),))).pixels  # fmt: skip
+    lag = mean_difference(shown, picture) / mean_difference(255 - picture, picture)
+    assert lag < 4 / 40
+    for index in range(41, 60):
+        shown = steady.stylize(at(index, noisy(picture, index, sigma=1)), StyleMix.parse("b")).pixels
+    assert mean_difference(shown, picture) < 2
+
+
+def test_keeping_colour_starts_anew():
+    steady, twin = Stabiliser(BoilingEngine()), BoilingEngine()
+    kept = StyleMix.parse("a", keep_colour=True)
+    frames = pan(3)
+    for frame in frames[:2]:
+        steady.stylize(frame, MIX), twin.stylize(frame, MIX)
+    assert np.array_equal(steady.stylize(frames[2], kept).pixels, twin.stylize(frames[2], kept).pixels)
+
+
+def test_going_on_from_a_state_gives_the_same_frames():
+    frames, cut = pan(8), 5
+    whole, first = Stabiliser(BoilingEngine(noise=0)), Stabiliser(BoilingEngine(noise=0))
+    expected = [whole.stylize(f, MIX).pixels for f in frames][cut:]
+    for frame in frames[:cut]:
+        first.stylize(frame, MIX)
+    state = first.state()
+    arrays = {k: v.tobytes() for k, v in state.items() if isinstance(v, np.ndarray)}
+    kept = json.loads(json.dumps({k: v for k, v in state.items() if k not in arrays}))
+    kept |= {k: np.frombuffer(b, state[k].dtype).reshape(state[k].shape) for k, b in arrays.items()}
+    second = Stabiliser(BoilingEngine(noise=0))
+    second.restore(kept)
+    for frame, pixels in zip(frames[cut:], expected, strict=True):
+        assert np.array_equal(second.stylize(frame, MIX).pixels, pixels)
+
+
+def test_state_without_a_past_is_empty():
+    steady = Stabiliser(BoilingEngine())
+    assert steady.state() == {}
+    steady.stylize(pan(1)[0], MIX)
+    assert steady.state()
+    steady.restore({})
+    assert steady.state() == {}
+
+
+class FailingFlow(DisFlow):
+    def flow(self, first, second):
+        raise RuntimeError("no flow")
+
+
+def test_errors_of_either_thread_arrive():
+    steady = Stabiliser(BoilingEngine(), flow=FailingFlow())
+    frames = pan(2)
+    steady.stylize(frames[0], MIX)
+    with pytest.raises(RuntimeError, match="no flow"):
+        steady.stylize(frames[1], MIX)
+    steady = Stabiliser(BoilingEngine())
+    steady.stylize(frames[0], MIX)
+    with pytest.raises(InputError, match="unknown style 'c'"):
+        steady.stylize(frames[1], StyleMix.parse("c"))
+
+
+def test_knob_out_of_range():
+    steady = Stabiliser(BoilingEngine())
+    for value in (-0.1, 1.1, float("nan")):
+        with pytest.raises(InputError, match=r"expected 0 .* to 1"):
+            steady.steady = value
+    assert steady.steady == DEFAULT_STEADY
+    assert [history_share(s) for s in (0, 0.5, 1)] == [0, 0.75, 0.98]
+
+
+def test_likeness_of_mixtures():
+    a, b = np.float32([[0, 1, 0]]), np.float32([[0, 0, 1]])
+    assert likeness(a, a) == 1
+    assert likeness(a, b) == 0
+    assert likeness(a, 0.9 * a + 0.1 * b) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_flow_finds_a_known_shift(preset):
+    first, second = (f.pixels for f in pan(2))
+    dis = DisFlow(preset)
+    flow = dis.flow(dis.prepare(first), dis.prepare(second))
+    assert np.median(flow.reshape(-1, 2), axis=0) == pytest.approx([-3, -1], abs=0.1)
+
+
+def test_flow_works_at_reduced_size_and_on_tiny_frames():
+    assert DisFlow("fast", side=36).prepare(texture(72, 96)).shape == (36, 48)
+    assert DisFlow("fast", side=36).prepare(texture(96, 72)).shape == (48, 36)
+    dis = DisFlow()
+    for size in [(16, 16), (12, 40), (16, 300), (31, 33)]:
+        grey = dis.prepare(texture(*size))
+        assert dis.flow(grey, grey).shape == (*size, 2)
+    with pytest.raises(InputError, match="unknown flow preset 'best'; expected one of ultrafast, fast, medium"):
+        DisFlow("best")
+
+
+def test_trust_goes_where_the_picture_was_covered():
+    """A square moves over a background that stands still: what it uncovers was not visible before."""
+    background = texture(*SIZE)
+    square = texture(seed=3)[:30, :30]
+    pictures = []
+    for x in (20, 29):
+        picture = background.copy()
+        picture[20:50, x : x + 30] = square
+        pictures.append(picture)
+    dis = DisFlow("medium")
+    first, second = map(dis.prepare, pictures)
+    trusted, _ = trust(first, second, dis.flow(first, second), dis.flow(second, first), 1.0)
+    assert trusted[22:48, 21:28].mean() < 0.2
+    assert trusted[:, 70:].mean() > 0.95
+    assert trusted[25:45, 35:55].mean() > 0.8
+
+
+def test_the_command_line_has_the_same_default():
+    for verb in (convert, demo):
+        assert inspect.signature(verb.command).parameters["steady"].default == DEFAULT_STEADY

@@ -1,0 +1,155 @@
+"""Optical flow between frames, warping along it, and how far it can be trusted."""
+
+import functools
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from videonst.errors import InputError
+from videonst.frame import Pixels
+
+Field = npt.NDArray[Any]
+"""Displacements, float32 (height, width, 2): x, then y, in pixels of this very resolution."""
+
+Plane = npt.NDArray[Any]
+"""One value a pixel, float32 (height, width)."""
+
+
+class FlowProvider(Protocol):
+    """Finds the motion between two frames. Called from the stabiliser's own thread, never from two at once."""
+
+    def prepare(self, pixels: Pixels) -> Pixels:
+        """A frame as `flow` wants it: grey uint8 (h, w) at the working resolution. Done once a frame, then kept."""
+        ...
+
+    def flow(self, first: Pixels, second: Pixels) -> Field:
+        """The displacement of every pixel of `first` to where it is in `second`; both as `prepare` returns them."""
+        ...
+
+
+class DisFlow:
+    """Dense inverse search (Kroeger et al. 2016) of OpenCV, on grey pictures of reduced size.
+
+    Args:
+        preset: a name in `PRESETS`.
+        side: short side of the working resolution, pixels; None takes what suits the preset. Never enlarges.
+
+    Raises:
+        InputError: no such preset.
+    """
+
+    def __init__(self, preset: str = "fast", side: int | None = None) -> None:
+        if preset not in PRESETS:
+            raise InputError(f"unknown flow preset {preset!r}; expected one of {', '.join(PRESETS)}")
+        number, suited = PRESETS[preset]
+        self.preset, self.side = preset, side or suited
+        self._search = cv2.DISOpticalFlow.create(number)
+
+    def prepare(self, pixels: Pixels) -> Pixels:
+        grey: npt.NDArray[Any] = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        factor = self.side / min(grey.shape)
+        if factor < 1:
+            size = (round(grey.shape[1] * factor), round(grey.shape[0] * factor))
+            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+        return grey
+
+    def flow(self, first: Pixels, second: Pixels) -> Field:
+        height, width = first.shape
+        below, right = max(SMALLEST_SIDE - height, 0), max(SMALLEST_SIDE - width, 0)
+        if below or right:
+            first, second = (np.pad(picture, ((0, below), (0, right)), "edge") for picture in (first, second))
+        found: Field = self._search.calc(first, second, None)  # type: ignore[call-overload]
+        return found[:height, :width]
+
+
+PRESETS = {
+    "ultrafast": (cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, 180),
+    "fast": (cv2.DISOPTICAL_FLOW_PRESET_FAST, 180),
+    "medium": (cv2.DISOPTICAL_FLOW_PRESET_MEDIUM, 240),
+}
+"""OpenCV's preset, and the short side of the working resolution, pixels."""
+
+SMALLEST_SIDE = 32
+"""OpenCV's search crashes on pictures with a side of 12 pixels; these are four of its patches."""
+
+
+CONSISTENCY = 4.0
+"""Squared distance, in squared pixels of the full frame, by which there and back may miss the start, plus
+`CONSISTENCY_SHARE` of the squared lengths of both ways. Sundaram et al. 2010 and Ruder et al. 2016 take 0.5 and 0.01,
+where a wrong pixel costs more than a missed one; here the history is clamped as well (docs/steady.md)."""
+CONSISTENCY_SHARE = 0.05
+
+BOUNDARY_SHARE = 0.01
+BOUNDARY = 0.02
+"""Motion boundary: the squared gradient of the flow exceeds `BOUNDARY_SHARE` of its squared length plus this. The
+forms are Ruder's; his constant, 0.002, takes much of what moves steadily."""
+
+BRIGHTNESS = 14.0
+"""Difference in brightness along the flow, levels, beyond the change of exposure, at which trust falls to 1/e."""
+
+
+def trust(first: Pixels, second: Pixels, forward: Field, backward: Field, scale: float) -> tuple[Plane, float]:
+    """How far the motion from `second` back to `first` can be believed.
+
+    Forward-backward consistency (Sundaram et al. 2010), motion boundaries (Ruder et al. 2016), leaving the frame, and
+    the brightness along the flow up to a change of exposure, all at the working resolution.
+
+    Args:
+        first, second: grey uint8 (h, w), as prepared.
+        forward, backward: flow from `first` to `second`, and from `second` to `first`.
+        scale: pixels of the full frame per pixel of the working resolution.
+
+    Returns:
+        Trust (h, w) in [0, 1], and the change of exposure: the median difference in brightness, levels.
+    """
+    height, width = second.shape
+    there = place_of(backward)
+    back = resample(forward, there)
+    length, back_length, miss = _squared(backward), _squared(back), _squared(cv2.add(back, backward))
+    allowed = CONSISTENCY_SHARE * (length + back_length) + CONSISTENCY / scale**2
+    result: Plane = np.clip(2 - miss / allowed, 0, 1)
+    slope = _squared(cv2.Sobel(backward, cv2.CV_32F, 1, 0, scale=1 / 8))
+    slope += _squared(cv2.Sobel(backward, cv2.CV_32F, 0, 1, scale=1 / 8))
+    result[slope > BOUNDARY_SHARE * length + BOUNDARY] = 0
+    result = cv2.erode(result, _AROUND)
+
+    before = resample(first, there)
+    change = cv2.subtract(second, before, dtype=cv2.CV_32F)
+    exposure = float(np.median(change[::_SPARSE, ::_SPARSE]))
+    unlike = cv2.blur(np.abs(change - np.float32(exposure)), (3, 3))
+    result *= np.exp(-((unlike / BRIGHTNESS) ** 2))
+    x, y = there[..., 0], there[..., 1]
+    result[(x < -_HALF) | (x > width - _HALF) | (y < -_HALF) | (y > height - _HALF)] = 0
+    return cv2.blur(result, (3, 3)), exposure
+
+
+_HALF = 0.5
+_AROUND = np.ones((3, 3), np.uint8)
+_SPARSE = 4
+"""Of the pixels, every so many in a row and column are enough for a median."""
+
+
+def resample(picture: npt.NDArray[Any], place: Field, interpolation: int = cv2.INTER_LINEAR) -> npt.NDArray[Any]:
+    """The values of `picture` at `place` (x and y of every pixel of the result); the border is continued."""
+    return cv2.remap(  # type: ignore[call-overload,no-any-return]
+        picture, place, None, interpolation, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def place_of(flow: Field) -> Field:
+    """Where every pixel goes: x + flow(x), as `cv2.remap` wants it."""
+    return cv2.add(flow, _grid(*flow.shape[:2]))
+
+
+def _squared(field: npt.NDArray[Any]) -> Plane:
+    x, y = cv2.split(field)
+    return cv2.add(cv2.multiply(x, x), cv2.multiply(y, y))
+
+
+@functools.lru_cache(maxsize=4)
+def _grid(height: int, width: int) -> Field:
+    """The place of every pixel, x and y."""
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return np.dstack((x, y))

@@ -1,0 +1,324 @@
+"""The stabiliser: an engine around an engine that keeps what it painted where the picture has not changed."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from videonst.engines import Engine, EngineDescription
+from videonst.errors import InputError
+from videonst.frame import Frame, Pixels
+from videonst.styles import StyleMix
+from videonst.temporal.flow import DisFlow, Field, FlowProvider, Plane, place_of, resample, trust
+from videonst.temporal.scene import SceneCuts
+
+Weights = npt.NDArray[np.float32]
+"""Of a mixture, (1, styles + 1)."""
+
+Levels = npt.NDArray[Any]
+"""A painting in fractions of levels, float32 (H, W, 3)."""
+
+DEFAULT_STEADY = 0.75
+"""Position of the knob, 0 to 1: the history weighs 0.94 where it is fully trusted, a memory of 16 frames."""
+
+MOST_HISTORY = 0.98
+"""Weight of the history at most: a memory of 50 frames, so nothing is held for ever."""
+
+STILL = 0.2
+"""Motion, pixels of the full frame, below which the picture counts as still: noise moves the flow about that much, and
+every resampling blurs and trembles. Between once and twice this, motion is faded in."""
+
+CLAMP_WINDOW = 5
+SLACK = 12
+"""The history may leave the range of the new painting in a window of this side, pixels, by this many levels (the
+neighbourhood clamp of temporal anti-aliasing, Karis 2014)."""
+
+LONGEST_GAP = Fraction(1)
+"""Seconds between frames after which the past is forgotten: the camera was stopped, or much was skipped."""
+
+UNLIKE = 0.5
+"""Distance of mixtures (sum of the absolute differences of their weights) at which nothing of the history is kept."""
+
+FOLLOWED = 1.0
+"""Change of exposure between two frames, levels, at which half of the painting's own change of mean is followed."""
+
+TRUSTED = 0.5
+"""Trust from which a pixel counts when means are compared."""
+
+
+class Stabiliser:
+    """Repaints the frames of one clip or camera, in order, steadier than the engine alone. Itself an `Engine`.
+
+    The previous painting is carried along the motion of the input and mixed into the new one, as far as the motion can
+    be trusted. Flow and warping need only what is there before the new painting, so they run in a thread of their own
+    while the engine works: no frame is delayed. Method, cost and limits: docs/steady.md.
+
+    To be called from one thread at a time; `steady` may be set from any.
+
+    Args:
+        engine: what repaints.
+        steady: 0 (each frame on its own, bit for bit what the engine paints) to 1 (hold still).
+        flow: what finds the motion; None takes `DisFlow()`.
+
+    Attributes:
+        engine: as given; may be replaced between frames by one with the same styles, such as a faster tier.
+        last_painted: whether the engine worked on the last frame; False where it was equal to the one before.
+
+    Raises:
+        InputError: `steady` out of range.
+    """
+
+    def __init__(self, engine: Engine, *, steady: float = DEFAULT_STEADY, flow: FlowProvider | None = None) -> None:
+        self.engine = engine
+        self.steady = steady
+        self._flow = flow or DisFlow()
+        self._names = [style.name for style in engine.description.styles]
+        self.reset()
+
+    @property
+    def steady(self) -> float:
+        """The knob, 0 to 1; takes effect with the next frame."""
+        return self._steady
+
+    @steady.setter
+    def steady(self, value: float) -> None:
+        if not 0 <= value <= 1:
+            raise InputError(f"steady is {value:g}; expected 0 (as painted) to 1 (hold still)")
+        self._steady = float(value)
+
+    @property
+    def description(self) -> EngineDescription:
+        """Of the engine."""
+        return self.engine.description
+
+    def reset(self) -> None:
+        """Forgets the past: the next frame is painted on its own."""
+        self.last_painted = True
+        self._past: _Past | None = None
+        self._cuts = SceneCuts()
+
+    def stylize(self, frame: Frame, mix: StyleMix) -> Frame:
+        """The same moment repainted, with the same size.
+
+        A frame is painted on its own after `reset`, at another size, where time runs backwards or more than
+        `LONGEST_GAP` has passed, at a scene cut, and where `keep_colour` has changed. At strength 0 it comes back
+        untouched.
+
+        Raises:
+            InputError, VideoNSTError: as the engine.
+        """
+        self.last_painted = True
+        share = history_share(self._steady)
+        if share == 0 or mix.strength == 0:  # the knob at 0; the photograph untouched
+            self.reset()
+            return self.engine.stylize(frame, mix)
+        weights = mix.weights(self._names)
+        if self._past and not self._past.leads_to(frame, mix):
+            self.reset()
+        past = self._past
+        repeated = past is not None and past.shows(frame, weights)
+        if not repeated and self._cuts.is_cut(frame.pixels):
+            past = None
+        share *= likeness(past.weights_held, weights) if past else 0.0
+        if past and repeated:
+            self.last_painted = False
+            grey, painting = past.grey, past.painting
+            history: Levels = cv2.addWeighted(past.history, share, painting, 1 - share, 0, dtype=cv2.CV_32F)
+        else:
+            grey = self._flow.prepare(frame.pixels)
+            if past and share > 0:
+                carrying = _Background(lambda: self._carry(past, grey, frame))
+                try:
+                    painting = self.engine.stylize(frame, mix).pixels
+                finally:
+                    carrying.join()
+                history = _merge(painting, carrying.result(), share)
+            else:
+                painting = self.engine.stylize(frame, mix).pixels
+                history = painting.astype(np.float32)
+        held = share * past.weights_held + (1 - share) * weights if past else weights
+        self._past = _Past(frame, mix.keep_colour, grey, painting, weights, history, held)
+        shown: npt.NDArray[Any] = cv2.convertScaleAbs(history)
+        return frame.with_pixels(shown)
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on as if never stopped: arrays and JSON values; empty without a past."""
+        past = self._past
+        if past is None:
+            return {}
+        return {
+            "frame": past.frame.pixels,
+            "time": [past.frame.time.numerator, past.frame.time.denominator],
+            "keep_colour": past.keep_colour,
+            "painting": past.painting,
+            "weights": past.weights,
+            "history": past.history,
+            "weights_held": past.weights_held,
+            "mean_difference": self._cuts.mean,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state()`, with the same engine and flow."""
+        self.reset()
+        if not state:
+            return
+        time = Fraction(*state["time"])
+        frame = Frame(state["frame"], pts=time.numerator, time_base=Fraction(1, time.denominator))
+        grey = self._flow.prepare(frame.pixels)
+        self._past = _Past(
+            frame, state["keep_colour"], grey, state["painting"], state["weights"], state["history"],
+            state["weights_held"],
+        )  # fmt: skip
+        self._cuts.resume(frame.pixels, state["mean_difference"])
+
+    def _carry(self, past: "_Past", grey: Pixels, frame: Frame) -> "_Carried":
+        """The history where it has moved to by now. Runs beside the engine."""
+        scale = frame.height / grey.shape[0]
+        backward = self._flow.flow(grey, past.grey)
+        trusted, exposure = trust(past.grey, grey, self._flow.flow(past.grey, grey), backward, scale)
+        motion = cv2.multiply(_without_tremble(backward, scale), scale)
+        return _Carried(_move(past.history, motion), trusted, exposure)
+
+
+def history_share(steady: float) -> float:
+    """Weight of a fully trusted history at a position of the knob: the memory grows evenly to the hand."""
+    return min(1 - (1 - steady) ** 2, MOST_HISTORY)
+
+
+def likeness(held: Weights, wanted: Weights) -> float:
+    """How much of a history that was painted with the weights `held` can serve `wanted`: 1 for the same, 0 at `UNLIKE`.
+
+    A gliding mixture thus shortens the memory, instead of trailing behind.
+    """
+    return max(0.0, 1 - float(np.abs(held - wanted).sum()) / UNLIKE)
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What is remembered of the frame before.
+
+    Attributes:
+        frame: the input.
+        keep_colour: of its mixture.
+        grey: as the flow wants it.
+        painting: by the engine, alone.
+        weights: of its mixture.
+        history: what was shown, float32 (H, W, 3), levels.
+        weights_held: mean mixture of the paintings in the history.
+    """
+
+    frame: Frame
+    keep_colour: bool
+    grey: Pixels
+    painting: Pixels
+    weights: Weights
+    history: Levels
+    weights_held: Weights
+
+    def leads_to(self, frame: Frame, mix: StyleMix) -> bool:
+        same = self.frame.pixels.shape == frame.pixels.shape and self.keep_colour == mix.keep_colour
+        return same and 0 <= frame.time - self.frame.time <= LONGEST_GAP
+
+    def shows(self, frame: Frame, weights: Weights) -> bool:
+        return np.array_equal(self.weights, weights) and np.array_equal(self.frame.pixels, frame.pixels)
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """The history at the places of the new frame.
+
+    Attributes:
+        history: float32 (H, W, 3), levels.
+        trust: float32 (h, w), 0 to 1.
+        exposure: change of brightness of the input, levels.
+    """
+
+    history: Levels
+    trust: Plane
+    exposure: float
+
+
+class _Background:
+    """Runs `work` in a thread of its own."""
+
+    def __init__(self, work: Callable[[], _Carried]) -> None:
+        self._work = work
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="videonst-flow", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._result = self._work()
+        except BaseException as error:
+            self._error = error
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def result(self) -> _Carried:
+        if self._error:
+            raise self._error
+        return self._result
+
+
+def _without_tremble(flow: Field, scale: float) -> Field:
+    """Motion below `STILL` set to none."""
+    length = cv2.magnitude(*cv2.split(flow))
+    kept = np.clip(length * np.float32(scale / STILL) - 1, 0, 1)
+    return cv2.multiply(flow, cv2.merge((kept, kept)))
+
+
+def _move(history: Levels, motion: Field) -> Levels:
+    """The history moved by `motion` (h, w), pixels of the full frame. What stands still is copied."""
+    height, width = history.shape[:2]
+    rows, columns = (np.flatnonzero(motion.any(axis=(axis, 2))) for axis in (1, 0))
+    moved = history.copy()
+    if len(rows) == 0:
+        return moved
+    full = cv2.resize(motion, (width, height), interpolation=cv2.INTER_LINEAR)
+    # Only the rectangle that moves: resampling is what costs most.
+    top, bottom = _span(rows, motion.shape[0], height)
+    left, right = _span(columns, motion.shape[1], width)
+    place = place_of(full)[top:bottom, left:right]
+    moved[top:bottom, left:right] = resample(history, place, cv2.INTER_CUBIC)
+    return moved
+
+
+def _span(found: npt.NDArray[np.intp], cells: int, pixels: int) -> tuple[int, int]:
+    """From the first to past the last pixel that cells `found` of `cells` reach when enlarged to `pixels`."""
+    size = pixels / cells
+    return max(int((found[0] - 1) * size), 0), min(int((found[-1] + 2) * size) + 1, pixels)
+
+
+_SLACK = np.full(4, SLACK, np.float64)
+"""As a scalar of OpenCV."""
+
+
+def _merge(painting: Pixels, carried: _Carried, share: float) -> Levels:
+    """The painting with as much of the history in it as is trusted."""
+    height, width = painting.shape[:2]
+    history = carried.history
+    follow = carried.exposure**2 / (carried.exposure**2 + FOLLOWED**2)
+    if follow > 0:
+        cells = carried.trust.shape[::-1]
+        mask = (carried.trust > TRUSTED).astype(np.uint8)
+        now, then = (
+            np.array(cv2.mean(cv2.resize(picture, cells, interpolation=cv2.INTER_NEAREST), mask))
+            for picture in (painting, history)
+        )
+        cv2.add(history, follow * (now - then), dst=history)
+    window = np.ones((CLAMP_WINDOW, CLAMP_WINDOW), np.uint8)
+    lowest = cv2.subtract(cv2.erode(painting, window), _SLACK)
+    highest = cv2.add(cv2.dilate(painting, window), _SLACK)
+    cv2.max(history, lowest.astype(np.float32), dst=history)
+    cv2.min(history, highest.astype(np.float32), dst=history)
+    weight = cv2.resize(carried.trust * np.float32(share), (width, height), interpolation=cv2.INTER_LINEAR)
+    cv2.subtract(history, painting, dst=history, dtype=cv2.CV_32F)
+    cv2.multiply(history, cv2.merge((weight, weight, weight)), dst=history)
+    return cv2.add(history, painting, dst=history, dtype=cv2.CV_32F)
