@@ -131,7 +131,7 @@ def test_gif_leaves_out_what_players_would_not_show_in_time(tmp_path, caplog):
     path = make_clip(tmp_path / "clip.mp4", pts=range(0, 200, 10), last_duration=10)
     after = frames_of(copy(path, tmp_path / "out.gif"))
     assert [frame.time for frame in after] == [Fraction(time, 1000) for time in range(0, 200, 20)]
-    assert caplog.text.count("GIF shows 50 pictures a second at most") == 1
+    assert caplog.text.count("out.gif holds 50 pictures a second at most") == 1
 
 
 def test_gif_keeps_what_is_transparent(tmp_path):

@@ -66,6 +66,11 @@ class Encoder:
             raise InputError(f"{self.name} has no pixel format {self._pixel_format!r}; expected one of {known}")
 
     @property
+    def interval(self) -> Fraction:
+        """Seconds from one picture to the next, at least."""
+        return self._codec.interval
+
+    @property
     def holds_alpha(self) -> bool:
         """Whether transparency can be written."""
         if self._pixel_format:

@@ -124,7 +124,7 @@ def open_sink(
                 overwrite=overwrite,
             )
         if resume:
-            raise InputError("VP9 with transparency cannot be resumed; start over with --overwrite")
+            raise InputError("GIF and VP9 with transparency cannot be resumed; start over with --overwrite")
     return VideoFileSink(
         path,
         source,

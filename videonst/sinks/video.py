@@ -1,7 +1,6 @@
 """A video file as a sink of frames."""
 
 import contextlib
-import logging
 import math
 from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
@@ -24,8 +23,6 @@ from videonst.sinks.part_file import Output, PartFile
 from videonst.sinks.stdout import DEFAULT_STREAM_FORMAT, STREAMED_FORMATS, StandardOutput
 from videonst.sinks.streams import StreamCopy, open_streams
 from videonst.sources import SourceInfo
-
-_log = logging.getLogger(__name__)
 
 MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".gif": "gif"}
 
@@ -72,8 +69,6 @@ class VideoFileSink:
         )
         self._others: StreamCopy | None = None
         self._container: OutputContainer | None = None
-        self._last_shown: Fraction | None = None
-        self._is_thinned = False
         muxers = {f".{name}": muxer for name, muxer in STREAMED_FORMATS.items()} if is_stdout else MUXERS
         try:
             if source:
@@ -86,18 +81,7 @@ class VideoFileSink:
         with self._writing():
             if self._container is None:
                 self._start(frame)
-            if self._muxer != "gif" or not self._is_too_soon(frame):
-                self._last_shown = frame.time
-                self._mux(self._frames.encode(frame))
-
-    def _is_too_soon(self, frame: Frame) -> bool:
-        """GIF counts in 1/100 s, and players show a picture of less than two of them for ten."""
-        if self._last_shown is None or frame.time - self._last_shown >= _GIF_INTERVAL:
-            return False
-        if not self._is_thinned:
-            _log.warning("GIF shows 50 pictures a second at most; %s leaves out frames in between", self._part.target)
-        self._is_thinned = True
-        return True
+            self._mux(self._frames.encode(frame))
 
     def __enter__(self) -> Self:
         return self
@@ -204,8 +188,5 @@ def muxer_options(muxer: str, time_base: Fraction, others: StreamCopy | None) ->
 
 _TRIAL_SIZE = (256, 256)
 """Pixels, where the size of the frames is not known yet; hardware encoders refuse less than about 145."""
-
-_GIF_INTERVAL = Fraction(2, 100)
-"""Seconds from one picture to the next at least."""
 
 _INT32_MAX = 2**31 - 1
