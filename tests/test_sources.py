@@ -277,7 +277,7 @@ def test_grey_picture(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_transparency_is_laid_over_white(tmp_path, dtype):
+def test_transparency_is_kept(tmp_path, dtype):
     scale = 257 if dtype == np.uint16 else 1
     path = tmp_path / "logo.png"
     bgra = np.zeros((4, 3, 4), dtype)
@@ -286,7 +286,9 @@ def test_transparency_is_laid_over_white(tmp_path, dtype):
     cv2.imwrite(str(path), bgra)
     with open_source(path) as source:
         (frame,) = source
-    np.testing.assert_array_equal(frame.pixels[0], [[255, 255, 255], [200, 0, 0], [233, 153, 153]])
+    np.testing.assert_array_equal(frame.pixels[0], [[200, 0, 0]] * 3)
+    np.testing.assert_array_equal(frame.alpha, [[0, 255, 102]] * 4)
+    np.testing.assert_array_equal(frame.over_white().pixels[0], [[255, 255, 255], [200, 0, 0], [233, 153, 153]])
 
 
 def test_transparent_and_rotated_is_refused(tmp_path):

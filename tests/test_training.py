@@ -238,15 +238,16 @@ def test_bad_recipes_are_one_line(tmp_path: Path, text: str, wrong: str):
     assert wrong in str(error.value)
 
 
-@pytest.mark.parametrize("tier", ["fast", "tiny", "full"])
-def test_shipped_recipes_are_whole(tier: str):
+@pytest.mark.parametrize("name", ["fast", "tiny", "full", "fast-steady", "tiny-steady", "full-steady"])
+def test_shipped_recipes_are_whole(name: str):
     """They name every hyper-parameter, so that a change of a default cannot change them."""
     import dataclasses
     import tomllib
 
-    path = ROOT / "models" / "recipes" / f"{tier}.toml"
+    path = ROOT / "models" / "recipes" / f"{name}.toml"
     recipe = load_recipe(path)
-    assert recipe.tier == tier
+    assert recipe.tier == name.removesuffix("-steady")
+    assert all(stage.moves == name.endswith("-steady") for stage in recipe.stages)
     assert set(tomllib.loads(path.read_text())) == {f.name for f in dataclasses.fields(recipe)}
 
 

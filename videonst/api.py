@@ -1,18 +1,23 @@
 """What most programs need: load a model, repaint a picture, convert a file."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
+
+from videonst import __version__
 from videonst.engines import Engine, EngineDescription
 from videonst.engines.none import NoneEngine
 from videonst.engines.onnx import OnnxEngine
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.pipeline import PipelineProgress, run
-from videonst.sinks import open_sink
+from videonst.sinks import Resumable, Sink, open_sink
 from videonst.sinks.stdout import DEFAULT_STREAM_FORMAT
-from videonst.sources import open_source
+from videonst.sources import Source, open_source
+from videonst.sources.remaining import Remaining
 from videonst.styles import StyleMix
 from videonst.temporal import DEFAULT_STEADY, Stabiliser
 from videonst.temporal.flow import DisFlow
@@ -113,9 +118,12 @@ def convert(
     end: Time | None = None,
     duration: Time | None = None,
     drop: Collection[str] = (),
-    crf: float = 18,
-    preset: str = "veryfast",
+    codec: str | None = None,
+    crf: float | None = None,
+    preset: str | None = None,
+    encoder_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     rate: float | str | Fraction | None = None,
     strict: bool = False,
     timeout: float | None = None,
@@ -128,8 +136,8 @@ def convert(
     Args:
         source: video or picture file, folder of pictures or pattern of numbered ones, network address or "-"; see
             `open_source`.
-        target: .mp4, .mov or .mkv for a video, .png, .jpg or .webp for a picture, a pattern or folder for numbered
-            pictures, or "-"; see `open_sink`.
+        target: .mp4, .mov, .mkv or .webm for a video, .png, .jpg or .webp for a picture, a pattern or folder for
+            numbered pictures, or "-"; see `open_sink`.
         style: a mixture such as "starry_night:0.7, great_wave:0.3"; none with engine "none".
         strength, keep_colour: as in `Stylizer.stylize`.
         steady: 0 (each frame on its own) to 1 (hold still).
@@ -138,9 +146,14 @@ def convert(
         hdr: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
         start, end, duration: the part of a video to convert, as seconds or text, [HH:]MM:SS with decimals, counted
             from where the clip starts. The output begins, at time 0, with the first frame at or after `start`.
-        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included).
-        crf, preset: of x264: 18 is visually lossless.
+        drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included), "alpha" (laid over
+            white).
+        codec: of `videonst.sinks.codecs.CODECS`, such as "hevc"; None takes H.264, in .webm VP9.
+        crf: quality as the codec counts it, lower is better; of H.264 18, the default, is visually lossless.
+        preset: speed as the codec names it.
+        encoder_options: further options of FFmpeg's encoder, `pix_fmt` among them.
         overwrite: replace an existing target.
+        resume: go on with what an interrupted run has finished; input and settings must be the same.
         rate: frames per second of numbered pictures (25 where None), a number or text such as "30000/1001".
         strict: damage of the input is an error instead of a warning.
         timeout: seconds to wait for a network address (10 where None).
@@ -154,6 +167,7 @@ def convert(
         InputError: anything that cannot be done as asked, before work starts.
         VideoNSTError: a failure on the way; the target is untouched.
     """
+    asked = dict(locals())
     stylizer = model if isinstance(model, Stylizer) else load(model, device=device, engine=engine)
     mix = _mix_for(stylizer, style, strength, keep_colour)
     trim = Trim.parse(start, end, duration)
@@ -164,13 +178,46 @@ def convert(
             target,
             frames.info,
             drop=drop,
+            codec=codec,
             crf=crf,
             preset=preset,
+            options=encoder_options,
             overwrite=overwrite,
             stream_format=stream_format,
+            settings=_settings(asked, stylizer.description),
+            resume=resume,
         ) as sink,
     ):
-        return run(frames, lambda frame: steadied.stylize(frame, mix), sink, progress=progress)
+        return _run(frames, steadied, mix, sink, progress)
+
+
+def _run(
+    frames: Source,
+    engine: Engine,
+    mix: StyleMix,
+    sink: Sink,
+    progress: Callable[[PipelineProgress], None] | None,
+) -> PipelineProgress:
+    if not isinstance(sink, Resumable):
+        return run(frames, lambda frame: engine.stylize(frame, mix), sink, progress=progress)
+    done = sink.restore(engine)
+
+    def repaint(frame: Frame) -> Frame:
+        sink.remember(frame, engine)
+        return engine.stylize(frame, mix)
+
+    return run(Remaining(frames, done), repaint, sink, progress=progress, frames_before=done)
+
+
+def _settings(asked: Mapping[str, Any], engine: EngineDescription) -> dict[str, Any]:
+    """What decides how the output looks, and so must not change where a conversion is resumed: all arguments of
+    `convert` but these, the model and device that were chosen, and the versions of what computes."""
+    settings = {key: value for key, value in asked.items() if key not in _NOT_SETTINGS}
+    model = f"{engine.name} {engine.precision} {engine.fingerprint}"
+    return {**settings, "model": model, "device": engine.device, "version": f"{__version__}, PyAV {av.__version__}"}
+
+
+_NOT_SETTINGS = {"source", "target", "model", "overwrite", "resume", "strict", "timeout", "progress"}
 
 
 def _rate(rate: float | str | Fraction | None) -> Fraction | None:

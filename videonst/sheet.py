@@ -24,7 +24,7 @@ def paint_sheet(model: Stylizer, photo: Path, target: Path, *, strength: float =
         InputError: a photograph that cannot be read, or a target that cannot be written.
     """
     with open_source(photo) as source, open_sink(target, source.info, overwrite=overwrite) as sink:
-        pixels = next(iter(source)).pixels
+        pixels = next(iter(source)).over_white().pixels
         tiles = [_tile(pixels, "photo")]
         for style in model.styles:
             tiles.append(_tile(model.stylize(pixels, style, strength=strength), style))

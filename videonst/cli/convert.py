@@ -15,7 +15,9 @@ def command(
     ],
     target: Annotated[
         str,
-        typer.Argument(metavar="OUT", help=".mp4 .mov .mkv; .png .jpg .webp for a picture, %05d.png for many; or -."),
+        typer.Argument(
+            metavar="OUT", help=".mp4 .mov .mkv .webm; .png .jpg .webp for a picture, %05d.png for many; or -."
+        ),
     ],
     style: Annotated[str | None, typer.Option("--style", "-s", help=STYLE_HELP)] = None,
     strength: Strength = 1.0,
@@ -31,11 +33,22 @@ def command(
     duration: Annotated[str | None, typer.Option(metavar="TIME", help="Stop this long after the start.")] = None,
     drop: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="Leave out audio, subtitles, data or attachments; repeatable."),
+        typer.Option(metavar="KIND", help="Leave out audio, subtitles, data, attachments or alpha; repeatable."),
     ] = None,
-    crf: Annotated[float, typer.Option(help="x264 quality: 0 lossless, 18 visually lossless, 51 worst.")] = 18,
-    preset: Annotated[str, typer.Option(help="x264 preset: ultrafast … veryslow.")] = "veryfast",
+    codec: Annotated[
+        str | None, typer.Option(help="h264, hevc, av1, vp9, prores, ffv1, or of a device, such as h264_nvenc.")
+    ] = None,
+    crf: Annotated[
+        float | None, typer.Option(help="Quality, lower is better; of h264: 0 lossless, 18 (default), 51 worst.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Speed; of h264: ultrafast … veryslow, veryfast (default).")
+    ] = None,
+    encoder_options: Annotated[
+        list[str] | None, typer.Option("-e", metavar="KEY=VALUE", help="Option of FFmpeg's encoder; repeatable.")
+    ] = None,
     overwrite: Overwrite = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run has finished.")] = False,
     rate: Annotated[str | None, typer.Option(help="Frames per second of numbered pictures; default 25.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop where the input is damaged.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait for a network address; default 10.")] = None,
@@ -45,6 +58,7 @@ def command(
 ) -> None:
     """Repaint a video or picture file; timing, sound, subtitles and metadata stay."""
     from videonst.api import convert, load
+    from videonst.sinks.codecs import parse_options
 
     stylizer = load(model, device=device, engine=engine)
     with frame_progress(Path(source).name) as progress:
@@ -62,9 +76,12 @@ def command(
             end=end,
             duration=duration,
             drop=drop or (),
+            codec=codec,
             crf=crf,
             preset=preset,
+            encoder_options=parse_options(encoder_options or ()),
             overwrite=overwrite,
+            resume=resume,
             rate=rate,
             strict=strict,
             timeout=timeout,

@@ -84,6 +84,8 @@ def _show(run: "Callable[[Callable[[Progress], None]], None]") -> None:
                 f"{1 / seconds:.2f} steps/s, {time_left(seconds * (progress.steps - progress.step))}, "
                 f"loss {progress.loss:.3f} (content {progress.content:.3f}, style {progress.style:.3f})"
             )
+            if progress.warping_error is not None:
+                state += f", warping error {progress.warping_error:.4f}"
             bar.update(task, completed=progress.step, total=progress.steps, state=state)
             if bar.disable and (progress.step % 100 == 0 or progress.step == progress.steps):
                 typer.echo(f"step {progress.step}/{progress.steps}, {state}", err=True)

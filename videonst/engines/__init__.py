@@ -1,7 +1,8 @@
 """How one frame is repainted. Every engine follows the same small protocol; importing this package is cheap."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ from videonst.engines.metadata import SizeRules, StyleInfo
 from videonst.frame import Frame
 from videonst.styles import StyleMix
 
-__all__ = ["Engine", "EngineDescription", "HoldsStatistics", "Statistics"]
+__all__ = ["Engine", "EngineDescription", "HoldsStatistics", "Stateful", "Statistics"]
 
 Statistics = npt.NDArray[np.float32]
 """Mean and variance of every channel that a network normalises, (1, n); n depends on the network."""
@@ -26,6 +27,7 @@ class EngineDescription:
         size: which frames it takes.
         device: where it really runs, such as "cpu" or "cuda".
         precision: arithmetic of the convolutions, "fp32", "fp16" or "int8".
+        fingerprint: SHA-256 of the model file, empty where there is none.
     """
 
     name: str
@@ -33,6 +35,7 @@ class EngineDescription:
     size: SizeRules
     device: str
     precision: str
+    fingerprint: str = ""
 
 
 class Engine(Protocol):
@@ -69,3 +72,14 @@ class HoldsStatistics(Engine, Protocol):
             The painted frame, and the statistics it was normalised with; None where the model cannot hold any.
         """
         ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An engine with a memory of the frames before, which a resumed conversion gives back to it."""
+
+    def state(self) -> Mapping[str, Any]:
+        """The memory: numpy arrays and values that JSON holds. What is handed out must not change afterwards."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes a memory as `state` gave it."""

@@ -2,46 +2,43 @@
 
 import contextlib
 import math
-from collections.abc import Collection, Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
 import av
-from av.codec.context import Flags
 from av.container import OutputContainer
 from av.packet import Packet
+from av.video.format import VideoFormat
 from av.video.stream import VideoStream
 
-from videonst.av_frame import FrameConverter, set_tags, written_tags
+from videonst.av_frame import has_alpha
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
+from videonst.sinks.encoder import Encoder
+from videonst.sinks.frame_encoder import FrameEncoder, VideoKind
 from videonst.sinks.part_file import Output, PartFile
 from videonst.sinks.stdout import DEFAULT_STREAM_FORMAT, STREAMED_FORMATS, StandardOutput
 from videonst.sinks.streams import StreamCopy, open_streams
 from videonst.sources import SourceInfo
 
-MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
-PRESETS = (
-    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
-)  # fmt: skip
-MAX_CRF = 51
+MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".gif": "gif"}
 
 
 class VideoFileSink:
-    """Writes H.264 with x264, at the presentation times of the frames, and copies the source's other
-    streams, chapters and metadata.
+    """Writes video at the presentation times of the frames, and copies the source's other streams, chapters and
+    metadata.
 
     Colours are tagged as they are written: with the tags of the first frame, or what stands for missing ones
-    (`written_tags`). Chroma is 4:2:0, or 4:4:4 for odd sizes, so that nothing is cropped. Times are exact in MP4 and
+    (`written_tags`). The pixel format is that of `Encoder.pixel_format`. Times are exact in MP4 and
     MOV. MKV counts milliseconds from zero: times are rounded, and where the sound starts before zero, as AAC does,
     picture and sound move together by that much (21 ms).
 
     Raises:
-        InputError: a target that cannot be written (see `PartFile`), a stream that the container cannot hold, a `crf`
-            or `preset` that x264 does not have.
+        InputError: a target that cannot be written (see `PartFile`), a stream or transparency that the container cannot
+            hold, settings that the codec does not take (see `Encoder`).
         VideoNSTError: while writing or closing: no frames came, their size or order changed, or the disk failed.
     """
 
@@ -51,29 +48,27 @@ class VideoFileSink:
         source: SourceInfo | None = None,
         *,
         drop: Collection[str] = (),
-        crf: float = 18,
-        preset: str = "veryfast",
+        codec: str | None = None,
+        crf: float | None = None,
+        preset: str | None = None,
+        options: Mapping[str, str] | None = None,
         overwrite: bool = False,
         stream_format: str = DEFAULT_STREAM_FORMAT,
     ) -> None:
         is_stdout = str(path) == "-"
         if is_stdout and stream_format not in STREAMED_FORMATS:
             raise InputError(f"unknown format {stream_format!r}; expected one of {', '.join(STREAMED_FORMATS)}")
-        if not 0 <= crf <= MAX_CRF:
-            raise InputError(f"crf {crf:g} is out of range; expected 0 (lossless) to {MAX_CRF} (worst)")
-        if preset not in PRESETS:
-            raise InputError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
-        self._options = {"crf": f"{crf:g}", "preset": preset}
         self._muxer = STREAMED_FORMATS[stream_format] if is_stdout else MUXERS[path.suffix.lower()]
-        self._rate = source.average_rate if source else None
-        self._aspect_ratio = source.sample_aspect_ratio if source else Fraction(1)
+        self._drop = drop
+        self._source = source
+        self._encoder = checked_encoder(
+            source, self._muxer, drop=drop, codec=codec, crf=crf, preset=preset, options=options
+        )
         self._part: Output = (
             StandardOutput() if is_stdout else PartFile(path, source.path if source else None, overwrite=overwrite)
         )
         self._others: StreamCopy | None = None
         self._container: OutputContainer | None = None
-        self._converter = FrameConverter()
-        self._last_time: Fraction | None = None
         muxers = {f".{name}": muxer for name, muxer in STREAMED_FORMATS.items()} if is_stdout else MUXERS
         try:
             if source:
@@ -86,19 +81,7 @@ class VideoFileSink:
         with self._writing():
             if self._container is None:
                 self._start(frame)
-            if (frame.width, frame.height) != (self._stream.width, self._stream.height):
-                raise VideoNSTError(
-                    f"the picture size changed from {self._stream.width}x{self._stream.height} to "
-                    f"{frame.width}x{frame.height} at {float(frame.time):.3f} s; one file holds one size"
-                )
-            if self._last_time is not None and frame.time <= self._last_time:
-                raise VideoNSTError(
-                    f"a frame at {float(frame.time):.3f} s came after one at {float(self._last_time):.3f} s; "
-                    "frames must come in presentation order"
-                )
-            self._last_time = frame.time
-            picture = self._converter.to_av(replace(frame, colour=self._colour), self._pixel_format)
-            self._mux(self._stream.encode(picture))
+            self._mux(self._frames.encode(frame))
 
     def __enter__(self) -> Self:
         return self
@@ -116,32 +99,15 @@ class VideoFileSink:
 
     def _start(self, frame: Frame) -> None:
         """Sets the encoder up after the first frame."""
-        options = {}
         if isinstance(self._part, StandardOutput):
             options = self._part.options(self._muxer)
-        elif self._muxer != "matroska":
-            options = {"movflags": "+faststart", "movie_timescale": str(self._movie_timescale(frame.time_base))}
+        else:
+            options = muxer_options(self._muxer, frame.time_base, self._others)
         self._container = av.open(self._part.url, "w", format=self._muxer, options=options)
-        seconds = frame.duration * frame.time_base
-        rate = self._rate or (1 / seconds if seconds else _DEFAULT_RATE)
-        self._stream = self._container.add_stream("libx264", rate=rate, options=self._options)
-        self._stream.width, self._stream.height = frame.width, frame.height
-        self._pixel_format = "yuv444p" if frame.width % 2 or frame.height % 2 else "yuv420p"
-        self._stream.pix_fmt = self._pixel_format
-        encoder = self._stream.codec_context
-        encoder.time_base = frame.time_base
-        encoder.sample_aspect_ratio = self._aspect_ratio
-        encoder.flags |= Flags.frame_duration  # without it PyAV's durations do not reach the muxer
-        encoder.thread_type = "FRAME"  # PyAV's own choice, slices, costs quality
-        self._colour = written_tags(frame.colour, frame.height, self._pixel_format)
-        set_tags(encoder, self._colour)
+        kind = VideoKind.of(frame)
+        self._frames = FrameEncoder(self._container, self._encoder, self._source, kind, self._part.target, self._drop)
         if self._others:
-            self._others.start(self._container, self._stream)
-
-    def _movie_timescale(self, time_base: Fraction) -> int:
-        """Units per second in which MP4 notes where each track starts; FFmpeg's 1000 would round an offset to 1 ms."""
-        exact = math.lcm(time_base.denominator, *(self._others.sample_rates if self._others else ()))
-        return exact if exact < _INT32_MAX else time_base.denominator
+            self._others.start(self._container, self._frames.stream)
 
     def _mux(self, packets: list["Packet[VideoStream]"]) -> None:
         """Writes encoded video, and the other streams up to the same moment before it."""
@@ -154,7 +120,7 @@ class VideoFileSink:
         if self._container is None:
             raise VideoNSTError(f"no frames came, so {self._part.target} was not written")
         with self._writing():
-            self._mux(self._stream.encode(None))
+            self._mux(self._frames.flush())
             if self._others:
                 self._others.copy_until(None)
             self._container.close()
@@ -178,7 +144,49 @@ class VideoFileSink:
                 self._container.close()
 
 
-_INT32_MAX = 2**31 - 1
+def checked_encoder(
+    source: SourceInfo | None,
+    muxer: str,
+    *,
+    drop: Collection[str],
+    codec: str | None,
+    crf: float | None,
+    preset: str | None,
+    options: Mapping[str, str] | None,
+) -> Encoder:
+    """The encoder for frames of this source, tried once.
 
-_DEFAULT_RATE = Fraction(25)
-"""Frames per second told to x264 where nothing is known; it only guides rate control, times are the frames' own."""
+    Raises:
+        InputError: settings that it does not take, transparency that it cannot hold, or it does not work here.
+    """
+    encoder = Encoder(codec, muxer, crf=crf, preset=preset, options=options, keep_alpha="alpha" not in drop)
+    if source is None:
+        stored, width, height, alpha = None, *_TRIAL_SIZE, False
+    else:
+        stored, width, height = source.pixel_format, source.width, source.height
+        alpha = stored is not None and has_alpha(VideoFormat(stored))
+        if source.is_transparent and "alpha" not in drop and not encoder.holds_alpha:
+            raise InputError(
+                f"{encoder.name} in {muxer} cannot hold the transparency of the input; write .webm, "
+                ".mov with --codec prores, or .mkv with --codec ffv1, or lay it over white with --drop alpha"
+            )
+    encoder.check(encoder.pixel_format(stored, width, height, alpha=alpha), width, height)
+    return encoder
+
+
+def muxer_options(muxer: str, time_base: Fraction, others: StreamCopy | None) -> dict[str, str]:
+    """FFmpeg's options for a file. MP4 notes where each track starts in units of the movie; FFmpeg's 1/1000 s would
+    round that."""
+    if muxer not in ("mp4", "mov"):
+        return {}
+    exact = math.lcm(time_base.denominator, *(others.sample_rates if others else ()))
+    return {
+        "movflags": "+faststart",
+        "movie_timescale": str(exact if exact < _INT32_MAX else time_base.denominator),
+    }
+
+
+_TRIAL_SIZE = (256, 256)
+"""Pixels, where the size of the frames is not known yet; hardware encoders refuse less than about 145."""
+
+_INT32_MAX = 2**31 - 1

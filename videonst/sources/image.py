@@ -1,6 +1,5 @@
 """A single picture as a source of one frame."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -14,25 +13,29 @@ from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.sources.source import SourceInfo
 
-_log = logging.getLogger(__name__)
-
 _Samples = npt.NDArray[Any]
 
 
 class ImageFileSource:
-    """A picture file: upright (Exif orientation applied), 8-bit RGB, transparency laid over white.
+    """A picture file: upright (Exif orientation applied), 8-bit RGB, with alpha where it has it.
 
     Raises:
         InputError: not a picture that OpenCV reads.
     """
 
     def __init__(self, path: Path) -> None:
-        self._pixels = read_picture(path)
-        height, width = self._pixels.shape[:2]
-        self.info = SourceInfo(path, width, height, frame_count=1, is_still=True)
+        self._frame = read_picture(path)
+        self.info = SourceInfo(
+            path,
+            self._frame.width,
+            self._frame.height,
+            frame_count=1,
+            is_still=True,
+            is_transparent=self._frame.is_transparent,
+        )
 
     def __iter__(self) -> Iterator[Frame]:
-        yield Frame(self._pixels)
+        yield self._frame
 
     def __enter__(self) -> Self:
         return self
@@ -43,8 +46,8 @@ class ImageFileSource:
         pass
 
 
-def read_picture(path: Path) -> Pixels:
-    """Upright 8-bit RGB, (height, width, 3), transparency laid over white.
+def read_picture(path: Path) -> Frame:
+    """The picture, upright, at time 0.
 
     Raises:
         InputError: not a picture that OpenCV reads.
@@ -57,9 +60,10 @@ def read_picture(path: Path) -> Pixels:
     if upright is None:
         raise InputError(f"{path} is not a picture that can be read; expected 8 or 16-bit PNG, JPEG, WebP, BMP or TIFF")
     stored = _decode(encoded, cv2.IMREAD_UNCHANGED)
+    alpha = None
     if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
-        upright = _over_white(path, upright, stored)
-    return np.ascontiguousarray(upright[..., ::-1])
+        alpha = _alpha(path, upright, stored)
+    return Frame(np.ascontiguousarray(upright[..., ::-1]), alpha=alpha)
 
 
 def _decode(encoded: npt.NDArray[np.uint8], flags: int) -> _Samples | None:
@@ -69,15 +73,13 @@ def _decode(encoded: npt.NDArray[np.uint8], flags: int) -> _Samples | None:
         return None
 
 
-def _over_white(path: Path, upright: _Samples, stored: _Samples) -> Pixels:
-    """Lays transparent pixels over white. OpenCV turns colours upright but never alpha, hence the comparison."""
+def _alpha(path: Path, upright: _Samples, stored: _Samples) -> Pixels | None:
+    """Opacity, None where all is opaque. OpenCV turns colours upright but never alpha, hence the comparison."""
     if stored.dtype == np.uint16:
         stored = stored >> 8
-    alpha = stored[..., 3:].astype(np.float32) / 255
-    if alpha.min() == 1:
-        return upright.astype(np.uint8)
+    alpha = stored[..., 3]
+    if alpha.min() == 255:
+        return None
     if not np.array_equal(stored[..., :3], upright):
         raise InputError(f"{path} is both transparent and tagged as rotated; save it upright or without transparency")
-    _log.warning("%s: transparent pixels are laid over white", path)
-    flat: Pixels = np.rint(upright * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return flat
+    return np.ascontiguousarray(alpha, np.uint8)

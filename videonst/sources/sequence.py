@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -52,16 +53,17 @@ class ImageSequenceSource:
         self._last = min(end, max(found) + 1)
         self._offset = min(self.files) if trim.start is not None else 0
         self._first = read_picture(self.files[min(self.files)])
-        height, width = self._first.shape[:2]
         self.info = SourceInfo(
             path,
-            width,
-            height,
+            self._first.width,
+            self._first.height,
             frame_count=len(self.files),
             duration=float((self._last - min(self.files)) / rate),
             average_rate=rate,
             part=Trim(None if trim.start is None else min(self.files) / rate, trim.end),
             is_sequence=True,
+            pixel_format=None if self._first.alpha is None else "rgba",
+            is_transparent=self._first.is_transparent,
             damage=self._damage,
         )
 
@@ -92,18 +94,18 @@ class ImageSequenceSource:
 
     def _read(self, place: int) -> Frame | None:
         try:
-            pixels = self._first if place == min(self.files) else read_picture(self.files[place])
+            frame = self._first if place == min(self.files) else read_picture(self.files[place])
         except InputError:
             return None
-        if pixels.shape != self._first.shape:
+        if frame.pixels.shape != self._first.pixels.shape:
             raise InputError(
-                f"{self.files[place]} is {pixels.shape[1]}x{pixels.shape[0]}, the first picture "
+                f"{self.files[place]} is {frame.width}x{frame.height}, the first picture "
                 f"{self.info.width}x{self.info.height}; one video holds one size"
             )
-        return Frame(pixels)
+        return frame
 
     def _timed(self, place: int, frame: Frame, *, until: int) -> Frame:
-        return Frame(frame.pixels, place - self._offset, 1 / self._rate, until - place, frame.colour)
+        return replace(frame, pts=place - self._offset, time_base=1 / self._rate, duration=until - place)
 
 
 def _in_folder(folder: Path) -> dict[int, Path]:

@@ -8,12 +8,13 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -21,6 +22,7 @@ from videonst.av_frame import HDR_TRANSFERS, FrameConverter, Orientation, is_hdr
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
 from videonst.sources.damage import Damage
+from videonst.sources.deinterlace import deinterlaced
 from videonst.sources.source import SourceInfo
 from videonst.trim import WHOLE, Trim
 
@@ -82,6 +84,7 @@ class VideoFileSource:
             self._container.close()
             raise
         self._stream.thread_type = "AUTO"
+        self._decoder = _alpha_decoder(self._stream) or self._stream.codec_context
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
@@ -115,7 +118,7 @@ class VideoFileSource:
     def _decoded(self) -> Iterator[Frame]:
         """The frames of the part in presentation order, with the durations that the decoder gives."""
         expected_pts = 0
-        for picture in self._pictures_from_start():
+        for picture in deinterlaced(self._pictures_from_start(), self._time_base, self._report_interlaced):
             if self._last_pts is None:
                 self._look_at_first(picture)
             pts = expected_pts if picture.pts is None else picture.pts
@@ -139,6 +142,9 @@ class VideoFileSource:
             if self._hdr == "error":
                 raise InputError(f"{self._path} is HDR ({standard}); allow it to be mapped to SDR with --hdr tonemap")
             _log.warning("%s is HDR (%s); its colours are mapped to SDR (BT.709)", self._path, standard)
+
+    def _report_interlaced(self) -> None:
+        _log.warning("%s is interlaced; it is deinterlaced", self._path)
 
     def _pictures_from_start(self) -> Iterator[VideoFrame]:
         """Seeks, where that is exact: where the first picture is a key frame, and not after the start."""
@@ -168,6 +174,8 @@ class VideoFileSource:
 
     def _pictures(self) -> Iterator[VideoFrame]:
         packets = self._demux()
+        if self._decoder.is_open:  # after a seek
+            self._decoder.flush_buffers()
         while True:
             try:
                 packet = next(packets, None)
@@ -179,7 +187,7 @@ class VideoFileSource:
             if packet is None:
                 return
             try:
-                yield from packet.decode()
+                yield from self._decoder.decode(packet)
             except av.FFmpegError:
                 self._lost += 1
 
@@ -291,6 +299,19 @@ def open_container(path: Path | str) -> InputContainer:
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"cannot open {path}: {error.strerror}") from error
 
+
+def _alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
+    """In WebM alpha is a second picture beside each packet, which only libvpx's own decoders see."""
+    has_alpha = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
+    name = _ALPHA_DECODERS.get(stream.codec_context.name)
+    if not has_alpha or name is None:
+        return None
+    decoder = cast(VideoCodecContext, VideoCodecContext.create(name, "r"))
+    decoder.thread_type = "AUTO"
+    return decoder
+
+
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 _DEFAULT_RATE = Fraction(25)
 """Frames per second where a file states neither rate nor times, FFmpeg's own default."""

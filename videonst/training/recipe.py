@@ -19,11 +19,20 @@ class Stage:
         until: share of the steps after which the next stage begins, 0 to 1; the last stage's is 1.
         crop: side of the square training crops, pixels, a multiple of 16.
         scales: the style loss is taken on the result and on the result shrunk by these factors (1 = as it is).
+        temporal: weight of the difference between the results of a photograph and of the same in synthetic motion.
+        temporal_features: weight of the same difference at the bottleneck. With both 0 there is no second frame.
     """
 
     until: float
     crop: int
     scales: tuple[int, ...] = (1,)
+    temporal: float = 0.0
+    temporal_features: float = 0.0
+
+    @property
+    def moves(self) -> bool:
+        """Whether photographs get a second frame."""
+        return self.temporal > 0 or self.temporal_features > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +89,8 @@ class Recipe:
         for stage in self.stages:
             require(stage.crop >= 64 and stage.crop % 16 == 0, f"crop {stage.crop} is not a multiple of 16 from 64 up")
             require(min(stage.scales, default=0) >= 1, "scales must name whole factors from 1 up")
+            weights = (stage.temporal, stage.temporal_features)
+            require(min(weights) >= 0, "temporal and temporal_features must be at least 0")
 
     def stage(self, step: int) -> Stage:
         """The stage that holds at a step (counted from 0)."""

@@ -39,18 +39,21 @@ def draw_samples(network: "StyleNetwork", photos: list[Path], paintings: list[Pa
 
 
 def draw_curves(log: Path, styles: list[str], path: Path) -> None:
-    """Style and content loss of every style over the steps, smoothed, as one PNG."""
+    """Style, content and, where something moved, temporal loss of every style over the steps, smoothed, as one PNG."""
     from matplotlib.figure import Figure
 
-    series: dict[str, dict[int, list[tuple[int, float]]]] = {"content": defaultdict(list), "style": defaultdict(list)}
+    series: dict[str, dict[int, list[tuple[int, float]]]] = {
+        key: defaultdict(list) for key in ("content", "style", "temporal")
+    }
     with log.open(encoding="utf-8") as lines:
         for line in lines:
             entry = json.loads(line)
             for key, slots in series.items():
-                for slot, value in zip(entry["slots"], entry[key], strict=True):
+                for slot, value in zip(entry["slots"], entry.get(key, ()), strict=False):
                     slots[slot].append((entry["step"], value))
-    figure = Figure(figsize=(13, 6), layout="constrained")
-    axes = figure.subplots(1, 2)
+    series = {key: slots for key, slots in series.items() if slots}
+    figure = Figure(figsize=(6.5 * len(series), 6), layout="constrained")
+    axes = figure.subplots(1, len(series))
     for axis, (key, slots) in zip(axes, series.items(), strict=True):
         for slot in sorted(slots):
             if slot == 0 and key == "style":

@@ -24,8 +24,10 @@ from videonst.perceptual.losses import (
     style_statistics,
     total_variation_loss,
 )
+from videonst.perceptual.temporal import temporal_feature_loss, temporal_loss, warping_error
 from videonst.perceptual.vgg import Vgg19
 from videonst.training.data import Painting, Photographs, balanced, read_painting, to_tensor
+from videonst.training.motion import Motion, move
 from videonst.training.recipe import Recipe, Stage, make_recipe
 from videonst.training.report import draw_curves, draw_samples
 
@@ -34,10 +36,18 @@ ADAM_BETAS = (0.9, 0.99)
 WIDENING_NOISE = 0.1
 """Noise on the copies when a narrower network is the start, relative to the weights."""
 
+EVALUATE_EVERY = 100
+"""Steps between measurements of the warping error, in recipes with a temporal stage."""
+EVALUATED_PHOTOS = 2
+"""Photographs on which it is measured, in every style."""
+
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands after a step. `content`, `style` and `pixel` are the batch means, unweighted."""
+    """Where a run stands after a step. `content`, `style` and `pixel` are the batch means, unweighted.
+
+    `warping_error` is the last measurement on synthetic motion, None before the first and where nothing moves.
+    """
 
     step: int
     steps: int
@@ -46,6 +56,7 @@ class Progress:
     style: float
     pixel: float
     seconds: float
+    warping_error: float | None = None
 
 
 def pick_device(name: str) -> str:
@@ -125,19 +136,24 @@ class Trainer:
             VideoNSTError: the loss is not a number, or the disk is full. The last checkpoint stays usable.
         """
         saved = time.monotonic()
+        moves = any(stage.moves for stage in self.recipe.stages)
+        error = None
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
             while self.step < self.recipe.steps:
                 began = time.monotonic()
                 entry = self._train_step()
                 self.step += 1
                 seconds = time.monotonic() - began
+                if moves and (self.step % EVALUATE_EVERY == 0 or self.step == self.recipe.steps):
+                    entry["warping_error"] = error = round(self.warping_error(), 5)
                 print(json.dumps({"step": self.step, "seconds": round(seconds, 4)} | entry), file=log)
                 if time.monotonic() - saved > every_seconds or self.step == self.recipe.steps:
                     log.flush()
                     self._save()
                     saved = time.monotonic()
                 mean = {key: float(torch.tensor(entry[key]).mean()) for key in ("content", "style", "pixel")}
-                report(Progress(self.step, self.recipe.steps, entry["loss"], **mean, seconds=seconds))
+                mean |= {"seconds": seconds}
+                report(Progress(self.step, self.recipe.steps, entry["loss"], **mean, warping_error=error))
 
     def rate(self, step: int) -> float:
         """Learning rate at a step: linear warm-up, then cosine."""
@@ -156,7 +172,8 @@ class Trainer:
         # The photo slot has no painting: it borrows a target, and its style loss counts nothing.
         targets = [pick(t, [max(0, s - 1) for s in styles]) for t in (self.targets[k] for k in stage.scales)]
         slot = torch.tensor(styles, device=self.device)
-        parts = self._losses(photos, slot, targets, stage)
+        motion = move(photos, (recipe.seed, self.step)) if stage.moves else None
+        parts = self._losses(photos, slot, targets, stage, motion)
         loss = parts[0]
         if not torch.isfinite(loss):
             raise VideoNSTError(
@@ -171,22 +188,35 @@ class Trainer:
         finite = math.isfinite(norm)
         if finite:  # a flat photograph can overflow: normalising it divides by nearly nothing
             self.optimiser.step()
-        names = ("content", "style", "pixel")
+        names = ("content", "style", "pixel", "temporal", "temporal_features")[: len(parts) - 1]
         values = {n: [round(v, 5) for v in p.tolist()] for n, p in zip(names, parts[1:], strict=True)}
         step = {"loss": round(loss.item(), 5), "gradient_norm": round(norm.item(), 4) if finite else None}
         return step | {"slots": styles} | values
 
     def _compute_losses(
-        self, photos: Tensor, slots: Tensor, targets: list[dict[str, Statistics]], stage: Stage
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Total loss, and content, style and pixel loss of each picture."""
+        self,
+        photos: Tensor,
+        slots: Tensor,
+        targets: list[dict[str, Statistics]],
+        stage: Stage,
+        motion: Motion | None,
+    ) -> tuple[Tensor, ...]:
+        """Total loss, and of each picture the content, style and pixel loss; with motion its two losses as well."""
         recipe = self.recipe
         weights = F.one_hot(slots, len(self.paintings) + 1).float()
         with torch.no_grad():
             content = self.vgg(photos, [recipe.content_layer])[recipe.content_layer]
-        with torch.autocast(self.device.type, torch.bfloat16):
-            painted = self.network.paint(photos, weights)
-        painted = painted.float()
+        moving: tuple[Tensor, ...] = ()
+        if motion is None:
+            painted, _ = self._paint(photos, weights)
+        else:
+            both, bottleneck = self._paint(torch.cat((photos, motion.second)), weights.repeat(2, 1))
+            painted, second = both.chunk(2)
+            first_features, second_features = bottleneck.chunk(2)
+            moving = (
+                temporal_loss(second, painted, motion.flow, motion.valid, motion.brightening),
+                temporal_feature_loss(second_features, first_features, motion.flow, motion.valid),
+            )
         is_photo = (slots == PHOTO).float()
         style = torch.zeros_like(is_photo)
         kept = style
@@ -205,7 +235,31 @@ class Trainer:
             + recipe.grid * grid_loss(painted)
             + recipe.pixel * pixel
         )
-        return each.mean(), kept.detach(), style.detach(), pixel.detach()
+        for weight, loss in zip((stage.temporal, stage.temporal_features), moving, strict=False):
+            each = each + weight * loss
+        return each.mean(), *(loss.detach() for loss in (kept, style, pixel, *moving))
+
+    def _paint(self, frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The results, and the features at the bottleneck: what enters the first upsampling."""
+        taken: list[Tensor] = []
+        hook = self.network.up[0].register_forward_pre_hook(lambda _conv, inputs: taken.append(inputs[0]))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            painted = self.network.paint(frames, weights)
+        hook.remove()
+        return painted.float(), taken[0][:, :, ::2, ::2]
+
+    @torch.no_grad()
+    def warping_error(self) -> float:
+        """Mean over styles of `perceptual.temporal.warping_error` on always the same photographs and motion."""
+        crop = self.recipe.stages[-1].crop
+        photos = self.photographs.batch(0, EVALUATED_PHOTOS, crop, (1.0, 1.0)).to(self.device)
+        motion = move(photos, (self.recipe.seed, self.recipe.steps))  # no step of the run draws this
+        errors = []
+        for weights in torch.eye(len(self.paintings) + 1, device=self.device)[PHOTO + 1 :]:
+            rows = weights.expand(EVALUATED_PHOTOS, -1)
+            first, second = (self.network(frames, rows) for frames in (photos, motion.second))
+            errors.append(warping_error(second, first, motion.flow, motion.valid).mean())
+        return float(torch.stack(errors).mean())
 
     def _painting_statistics(self) -> dict[int, list[dict[str, Statistics]]]:
         """For each scale, the statistics of every painting shrunk by it."""
