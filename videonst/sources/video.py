@@ -78,14 +78,20 @@ class VideoFileSource:
             raise
 
     def _open(self) -> None:
-        self._container = open_container(self._path)
+        self._container = self._open_container()
         try:
-            self._stream = shown_stream(self._container, self._path)
+            self._decode_from(shown_stream(self._container, self._path))
         except BaseException:
             self._container.close()
             raise
+
+    def _open_container(self) -> InputContainer:
+        return open_container(self._path)
+
+    def _decode_from(self, stream: VideoStream) -> None:
+        self._stream = stream
         self._stream.thread_type = "AUTO"
-        self._decoder = _alpha_decoder(self._stream) or self._stream.codec_context
+        self._decoder = _alpha_decoder(stream) or stream.codec_context
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
