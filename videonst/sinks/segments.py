@@ -91,7 +91,9 @@ class SegmentedVideoSink:
 
     def restore(self, engine: object) -> int:
         if self._done and isinstance(engine, Stateful):
-            engine.restore(self._parts.load_state(_STATE.format(len(self._done))))
+            state = self._parts.load_state(_STATE.format(len(self._done)))
+            if state:  # empty where the last frame is painted, and only the joining is left
+                engine.restore(state)
         return self._done_frames()
 
     def remember(self, frame: Frame, engine: object) -> None:
@@ -122,7 +124,7 @@ class SegmentedVideoSink:
         try:
             if error is None:
                 if self._segment is not None:
-                    self._finish_segment(None)
+                    self._finish_segment({})
                 self._join()
                 self._part.commit()
                 self._parts.remove()
@@ -148,8 +150,8 @@ class SegmentedVideoSink:
             done = segment.finish()
         if state is not None:
             self._parts.save_state(_STATE.format(len(self._done) + 1), state)
-            (self._parts.folder / _STATE.format(len(self._done))).unlink(missing_ok=True)
         self._parts.write(_PACKETS.format(len(self._done)), done.to_json())
+        (self._parts.folder / _STATE.format(len(self._done))).unlink(missing_ok=True)
         self._done.append(done)
 
     def _join(self) -> None:
