@@ -131,7 +131,7 @@ def test_every_codec_can_be_joined(tmp_path, suffix, codec):
     """What the joined file says of its pictures is what a file in one piece says."""
     clip = make_clip(tmp_path / "clip.mp4", pts=range(0, 9000, 500), last_duration=500, aspect_ratio=Fraction(4, 3))
     segments, plain = tmp_path / f"segments{suffix}", tmp_path / f"plain{suffix}"
-    convert(clip, segments, "a", model=Stylizer(Inverting()), codec=codec)
+    convert(clip, segments, "a", model=Stylizer(Inverting()), steady=0, codec=codec)
     with open_source(clip) as source, open_sink(plain, source.info, codec=codec) as sink:
         for frame in source:
             sink.write(frame.with_pixels(255 - frame.pixels))
@@ -161,7 +161,7 @@ def test_transparency_survives_the_joins(tmp_path):
         cv2.imwrite(str(pictures / f"{index}.png"), rgba)
     for suffix, codec in ((".webm", "vp9"), (".mov", "prores"), (".mkv", "ffv1")):
         target = tmp_path / f"out{suffix}"
-        convert(pictures, target, "a", model=Stylizer(Inverting()), codec=codec, rate=Fraction(1, 3))
+        convert(pictures, target, "a", model=Stylizer(Inverting()), steady=0, codec=codec, rate=Fraction(1, 3))
         with open_source(target) as source:
             alphas = [float(frame.alpha.mean()) for frame in source]
         assert alphas == pytest.approx([0, 60, 120, 180], abs=2)
@@ -184,7 +184,7 @@ def test_irregular_times_with_b_frames_survive_the_joins(tmp_path):
     rng = np.random.default_rng(0)
     pts = np.cumsum(rng.integers(1, 700, 60)).tolist()
     clip = make_clip(tmp_path / "vfr.mp4", pts=pts, last_duration=77)
-    convert(clip, tmp_path / "out.mp4", "a", model=Stylizer(Inverting()), preset="medium")
+    convert(clip, tmp_path / "out.mp4", "a", model=Stylizer(Inverting()), steady=0, preset="medium")
     ends = [*pts[1:], pts[-1] + 77]
     expected = [(Fraction(a, 1000), Fraction(b - a, 1000)) for a, b in zip(pts, ends, strict=True)]
     assert video_timing(tmp_path / "out.mp4") == expected
@@ -373,3 +373,19 @@ def test_killed_and_resumed(tmp_path, small_model):
     assert stream_packets(tmp_path / "out.mp4") == stream_packets(tmp_path / "whole.mp4")
     assert not parts.exists()
     assert -process.returncode == signal.SIGKILL
+
+
+def test_the_stabiliser_remembers(tmp_path, clip, small_model):
+    """`--steady` mixes in what was painted before; a resumed run has it from the saved memory."""
+    options = {"model": small_model, "preset": "ultrafast", "steady": 0.9, "end": 10}
+    convert(clip, tmp_path / "whole.mp4", "a", **options)
+
+    def interrupt(progress):
+        if progress.frames_done >= 90:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(clip, tmp_path / "out.mp4", "a", **options, progress=interrupt)
+    done = convert(clip, tmp_path / "out.mp4", "a", **options, resume=True)
+    assert done.frames_done == 100
+    assert_identical(tmp_path / "out.mp4", tmp_path / "whole.mp4")

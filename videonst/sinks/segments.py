@@ -35,7 +35,9 @@ _log = logging.getLogger(__name__)
 
 
 def can_be_segmented(source: SourceInfo, muxer: str, codec: str | None) -> bool:
-    """Whether a packet is all that an encoder gives for a frame. Of VP9's transparency it is not."""
+    """Whether a packet is all that an encoder gives for a frame. Of VP9's transparency and GIF's colours it is not."""
+    if muxer == "gif":
+        return False
     is_transparent = source.pixel_format is not None and has_alpha(VideoFormat(source.pixel_format))
     return not (is_transparent and (codec or DEFAULT_CODECS.get(muxer)) == "vp9")
 
