@@ -9,6 +9,8 @@ import { Mixer, fill } from "./mixer.js";
 const IN_FLIGHT = 2; // as the server allows
 const OWN_MS = 500; // for so long after a change by hand, the server's echo does not move that control
 
+const NOTICE_MS = 8000;
+
 const $ = (id) => document.getElementById(id);
 const screen = new Screen($("frame"));
 const meter = new Meter($("graph"), { fps: $("fps"), delay: $("delay"), delay95: $("delay95"), drops: $("drops") });
@@ -321,6 +323,9 @@ function say(text) {
   document.title = connection ? `videonst: ${text}` : "videonst";
 }
 
+// Over a running picture a notice goes by itself.
 function notice(text) {
   $("notice").textContent = text;
+  clearTimeout(notice.timer);
+  if (document.body.classList.contains("running")) notice.timer = setTimeout(() => ($("notice").textContent = ""), NOTICE_MS);
 }
