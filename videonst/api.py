@@ -3,16 +3,21 @@
 from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
+
+from videonst import __version__
 from videonst.engines import Engine, EngineDescription
 from videonst.engines.none import NoneEngine
 from videonst.engines.onnx import OnnxEngine
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.pipeline import PipelineProgress, run
-from videonst.sinks import open_sink
+from videonst.sinks import Resumable, Sink, open_sink
 from videonst.sinks.stdout import DEFAULT_STREAM_FORMAT
-from videonst.sources import open_source
+from videonst.sources import Source, open_source
+from videonst.sources.remaining import Remaining
 from videonst.styles import StyleMix
 from videonst.temporal import DEFAULT_STEADY, Stabiliser
 from videonst.temporal.flow import DisFlow
@@ -118,6 +123,7 @@ def convert(
     preset: str | None = None,
     encoder_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     rate: float | str | Fraction | None = None,
     strict: bool = False,
     timeout: float | None = None,
@@ -147,6 +153,7 @@ def convert(
         preset: speed as the codec names it.
         encoder_options: further options of FFmpeg's encoder, `pix_fmt` among them.
         overwrite: replace an existing target.
+        resume: go on with what an interrupted run has finished; input and settings must be the same.
         rate: frames per second of numbered pictures (25 where None), a number or text such as "30000/1001".
         strict: damage of the input is an error instead of a warning.
         timeout: seconds to wait for a network address (10 where None).
@@ -160,6 +167,7 @@ def convert(
         InputError: anything that cannot be done as asked, before work starts.
         VideoNSTError: a failure on the way; the target is untouched.
     """
+    asked = dict(locals())
     stylizer = model if isinstance(model, Stylizer) else load(model, device=device, engine=engine)
     mix = _mix_for(stylizer, style, strength, keep_colour)
     trim = Trim.parse(start, end, duration)
@@ -176,9 +184,40 @@ def convert(
             options=encoder_options,
             overwrite=overwrite,
             stream_format=stream_format,
+            settings=_settings(asked, stylizer.description),
+            resume=resume,
         ) as sink,
     ):
-        return run(frames, lambda frame: steadied.stylize(frame, mix), sink, progress=progress)
+        return _run(frames, steadied, mix, sink, progress)
+
+
+def _run(
+    frames: Source,
+    engine: Engine,
+    mix: StyleMix,
+    sink: Sink,
+    progress: Callable[[PipelineProgress], None] | None,
+) -> PipelineProgress:
+    if not isinstance(sink, Resumable):
+        return run(frames, lambda frame: engine.stylize(frame, mix), sink, progress=progress)
+    done = sink.restore(engine)
+
+    def repaint(frame: Frame) -> Frame:
+        sink.remember(frame, engine)
+        return engine.stylize(frame, mix)
+
+    return run(Remaining(frames, done), repaint, sink, progress=progress, frames_before=done)
+
+
+def _settings(asked: Mapping[str, Any], engine: EngineDescription) -> dict[str, Any]:
+    """What decides how the output looks, and so must not change where a conversion is resumed: all arguments of
+    `convert` but these, the model and device that were chosen, and the versions of what computes."""
+    settings = {key: value for key, value in asked.items() if key not in _NOT_SETTINGS}
+    model = f"{engine.name} {engine.precision} {engine.fingerprint}"
+    return {**settings, "model": model, "device": engine.device, "version": f"{__version__}, PyAV {av.__version__}"}
+
+
+_NOT_SETTINGS = {"source", "target", "model", "overwrite", "resume", "strict", "timeout", "progress"}
 
 
 def _rate(rate: float | str | Fraction | None) -> Fraction | None:

@@ -18,7 +18,7 @@ class PipelineProgress:
     Attributes:
         frames_done: frames that the sink has taken.
         frames_total: what the source states, None where it does not say.
-        frames_per_second: mean since the start.
+        frames_per_second: mean since the start of this run.
         seconds_left: estimate, None where the total is unknown or nothing is done yet.
     """
 
@@ -35,12 +35,14 @@ def run(
     *,
     progress: Callable[[PipelineProgress], None] | None = None,
     queue_size: int = 4,
+    frames_before: int = 0,
 ) -> PipelineProgress:
     """Sends every frame of `source` through `repaint` into `sink`, and returns the final progress.
 
     Decoding and encoding have a thread each; `repaint` and `progress` run in the calling thread, so that a GPU context
     or a window stays where it was made and Ctrl-C arrives here. At most `queue_size` frames wait before and after
-    `repaint`. Opening and closing source and sink is the caller's part (their `with` blocks).
+    `repaint`. `frames_before` were done by an earlier run and count as done. Opening and closing source and sink is
+    the caller's part (their `with` blocks).
 
     Raises:
         BaseException: the first one raised by a stage, unchanged. By then all stages have stopped.
@@ -48,7 +50,7 @@ def run(
     stages = _Stages()
     decoded = _Channel(queue_size, stages.stopping)
     repainted = _Channel(queue_size, stages.stopping)
-    meter = _Meter(source.info.frame_count)
+    meter = _Meter(source.info.frame_count, frames_before)
 
     def decode() -> None:
         for frame in source:
@@ -156,13 +158,13 @@ _POLL_SECONDS = 0.1
 class _Meter:
     """Counts in the encoding thread, is read in the calling one."""
 
-    def __init__(self, total: int | None) -> None:
-        self.frames_done = 0
+    def __init__(self, total: int | None, frames_before: int) -> None:
+        self.frames_done = self._before = frames_before
         self._total = total
         self._started = time.monotonic()
 
     def read(self) -> PipelineProgress:
         done = self.frames_done
-        rate = done / max(time.monotonic() - self._started, 1e-9)
-        left = max(0, self._total - done) / rate if self._total and done else None
+        rate = (done - self._before) / max(time.monotonic() - self._started, 1e-9)
+        left = max(0, self._total - done) / rate if self._total and rate else None
         return PipelineProgress(done, self._total, rate, left)

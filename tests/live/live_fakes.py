@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from videonst.engines import EngineDescription
+from videonst.engines.metadata import SizeRules, StyleInfo
 from videonst.frame import Frame
 from videonst.styles import StyleMix
 
@@ -24,6 +26,11 @@ class FakeEngine:
     seconds_per_pixel: float
     sizes: list[tuple[int, int]] = field(default_factory=list)
     mixes: list[StyleMix] = field(default_factory=list)
+
+    @property
+    def description(self) -> EngineDescription:
+        styles = tuple(StyleInfo(name=name) for name in "abc")
+        return EngineDescription(name="fake", styles=styles, size=SizeRules(), device="cpu", precision="fp32")
 
     def stylize(self, frame: Frame, mix: StyleMix) -> Frame:
         self.sizes.append((frame.width, frame.height))

@@ -1,6 +1,7 @@
 """A made-up camera: what is asked of it and in which order, what happens when it is unplugged."""
 
 import logging
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -51,7 +52,7 @@ class FakeCamera:
         self.reads += 1
         width, height = self.size
         pixels = np.zeros((height, width, 3), np.uint8)
-        pixels[..., 0], pixels[:, 0, 2] = self.reads, 200
+        pixels[..., 0], pixels[:, 0, 2] = self.reads % 256, 200
         return True, pixels
 
     def release(self) -> None:
@@ -118,8 +119,10 @@ def test_stopping_ends_the_wait_for_a_lost_camera():
     with Capture(CameraSource(0, open_capture=fake)) as capture:
         capture.box.take(WAIT)
         fake.plugged = False
-        while not capture.trouble:
+        deadline = time.monotonic() + WAIT
+        while not capture.trouble and time.monotonic() < deadline:
             capture.box.take(0.01)
+        assert capture.trouble
     assert not capture._thread.is_alive()
 
 

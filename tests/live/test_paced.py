@@ -15,7 +15,8 @@ from videonst.frame import Frame
 from videonst.live.capture import Capture
 from videonst.live.latest import Closed
 from videonst.sources import SourceInfo
-from videonst.sources.live import camera_id, open_recording
+from videonst.sources import live as live_module
+from videonst.sources.live import StreamSource, camera_id, open_recording
 from videonst.sources.paced import LOST_SECONDS, PacedSource, Pacer
 
 WAIT = 30.0
@@ -140,6 +141,56 @@ def test_a_failing_source_reaches_the_taker():
     clock = Clock()
     with Capture(paced(clock, lambda: Broken(clock))) as capture, pytest.raises(OSError, match="torn"):
         drain(capture)
+
+
+class Stream:
+    """A network camera that delivers so many frames and ends."""
+
+    info = SourceInfo(None, 64, 48)
+
+    def __init__(self, frames: int) -> None:
+        self._frames = frames
+        self.closed = self.stopped = False
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (grey(7, pts=9000 * n) for n in range(self._frames))
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
+def test_a_network_camera_that_ends_is_called_again(monkeypatch: pytest.MonkeyPatch, caplog):
+    monkeypatch.setattr(live_module, "RETRY_SECONDS", 0.001)
+    first, second = Stream(2), Stream(3)
+    answers = iter([InputError("no answer"), InputError("no answer"), second])
+    troubles = []
+
+    def reopen() -> Stream:
+        troubles.append(source.trouble)
+        answer = next(answers)
+        if isinstance(answer, InputError):
+            raise answer
+        return answer
+
+    times = iter([0.0, 0.5, 1.0, 7.0, 7.25, 7.5])
+    with StreamSource(first, reopen, clock=lambda: next(times)) as source:
+        frames = iter(source)
+        seen = [float(next(frames).time) for _ in range(5)]
+        assert seen == [0.5, 1.0, 7.0, 7.25, 7.5]  # when they came
+        assert first.closed
+        assert source.trouble == ""
+        source.stop()
+        assert list(frames) == []
+    assert troubles == ["the stream ended; waiting for it to come back"] * 3
+    assert second.stopped
+    assert second.closed
+    assert "the stream is back" in caplog.text
 
 
 def test_what_cannot_be_opened_is_refused(tmp_path):

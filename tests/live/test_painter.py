@@ -28,7 +28,7 @@ def engines(clock: Clock) -> FakeEngines:
 
 @pytest.fixture
 def controls() -> Controls:
-    return Controls(("a", "b", "c"), models=("full", "fast", "tiny"))
+    return Controls(("a", "b", "c"), models=("full", "fast", "tiny"), steady=0)
 
 
 @pytest.mark.parametrize("size", [(640, 360), (360, 640), (641, 359), (64, 48)])
@@ -75,13 +75,13 @@ def test_the_untouched_picture_needs_no_engine(engines, controls, clock, change)
     assert engines.asked == []
 
 
-def play(loop: LiveLoop, box: Latest[Frame], clock: Clock, seconds: float) -> list[Rung]:
+def play(loop: LiveLoop, box: Latest[Frame], clock: Clock, seconds: float, still: bool = False) -> list[Rung]:
     """A camera at 30 fps on the fake clock; frames that come while one is painted replace each other."""
     rungs, due, end = [], clock.now, clock.now + seconds
     while clock.now < end:
         while due <= clock.now:
             stamped, clock.now = clock.now, due
-            box.put(grey(50, (640, 360)))
+            box.put(grey(50 if still else round(30 * due) % 200, (640, 360), pts=round(1000 * due)))
             clock.now, due = stamped, due + 1 / 30
         painted = loop.next(0)
         if painted:
@@ -118,6 +118,36 @@ def test_untouched_frames_do_not_lift_the_quality(controls, clock):
     settled = play(loop, box, clock, 60)[-1]
     controls.change(strength=0)
     assert set(play(loop, box, clock, 60)) == {settled}
+
+
+def test_frames_equal_to_the_one_before_do_not_lift_the_quality(controls, clock):
+    controls.change(steady=0.5)
+    engines = FakeEngines(clock, seconds_per_pixel=0.1 / (640 * 360))
+    box: Latest[Frame] = Latest(clock)
+    loop = LiveLoop(box, Painter(engines, controls, clock=clock), clock)
+    settled = play(loop, box, clock, 20)[-1]
+    assert set(play(loop, box, clock, 20, still=True)) == {settled}
+
+
+def test_steadiness_ties_frames_to_the_ones_before(engines, controls, clock):
+    noise = np.random.default_rng(0).normal(0, 8, (6, 48, 64, 3))
+    frames = [Frame((128 + n).clip(0, 255).astype(np.uint8), pts=40 * i) for i, n in enumerate(noise)]
+    trembling = {}
+    for steady in (0.0, 0.5, 0.9):
+        controls.change(steady=steady)
+        painter = Painter(engines, controls, clock=clock)
+        painted = np.stack([painter.paint(frame).frame.pixels for frame in frames]).astype(float)
+        trembling[steady] = np.abs(np.diff(painted, axis=0)).mean()
+    assert trembling[0.9] < trembling[0.5] < trembling[0.0]
+
+
+def test_strength_zero_forgets_the_past(engines, controls, clock):
+    controls.change(steady=0.9)
+    painter = Painter(engines, controls, clock=clock)
+    for pts, strength in enumerate([1, 1, 0, 1]):
+        controls.change(strength=strength)
+        painted = painter.paint(grey(50 + 20 * pts, pts=pts))
+    assert (painted.frame.pixels == 255 - 110).all()
 
 
 def test_the_loop_ends_with_its_box(engines, controls, clock):

@@ -60,6 +60,12 @@ def test_the_ladder_goes_down_in_size_and_then_in_model():
     assert max(r.lines for r in ladder(TIERS, 2160)) == 1080
 
 
+@pytest.mark.parametrize(("lines", "first"), [(720, 240), (240, 240), (200, 200), (48, 48)])
+def test_it_begins_with_the_smallest_model_at_a_small_size(lines: int, first: int):
+    assert QualityController(ladder(TIERS, lines)).rung == Rung("tiny", first)
+    assert QualityController(ladder(("fast",), 720, 360)).rung == Rung("fast", 360)
+
+
 @pytest.mark.parametrize("nanoseconds", [1, 10, 50, 130, 400, 900])
 def test_it_settles_where_the_rate_holds_and_not_lower_than_the_headroom_asks(nanoseconds: float):
     machine = make(nanoseconds)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from videonst import __version__
-from videonst.cli import convert, demo, doctor, export, models, styles, train
+from videonst.cli import convert, demo, doctor, export, live, models, serve, styles, train
 from videonst.cli.console import complain, watch_for_interrupt
 from videonst.errors import VideoNSTError
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (convert, styles, models, demo, doctor, train, export):
+for verb in (convert, live, serve, styles, models, demo, doctor, train, export):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
 
 

@@ -48,6 +48,7 @@ def command(
         list[str] | None, typer.Option("-e", metavar="KEY=VALUE", help="Option of FFmpeg's encoder; repeatable.")
     ] = None,
     overwrite: Overwrite = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run has finished.")] = False,
     rate: Annotated[str | None, typer.Option(help="Frames per second of numbered pictures; default 25.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop where the input is damaged.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait for a network address; default 10.")] = None,
@@ -80,6 +81,7 @@ def command(
             preset=preset,
             encoder_options=parse_options(encoder_options or ()),
             overwrite=overwrite,
+            resume=resume,
             rate=rate,
             strict=strict,
             timeout=timeout,

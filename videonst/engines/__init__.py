@@ -1,13 +1,14 @@
 """How one frame is repainted. Every engine follows the same small protocol; importing this package is cheap."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from videonst.engines.metadata import SizeRules, StyleInfo
 from videonst.frame import Frame
 from videonst.styles import StyleMix
 
-__all__ = ["Engine", "EngineDescription"]
+__all__ = ["Engine", "EngineDescription", "Stateful"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class EngineDescription:
         size: which frames it takes.
         device: where it really runs, such as "cpu" or "cuda".
         precision: arithmetic of the convolutions, "fp32", "fp16" or "int8".
+        fingerprint: SHA-256 of the model file, empty where there is none.
     """
 
     name: str
@@ -27,6 +29,7 @@ class EngineDescription:
     size: SizeRules
     device: str
     precision: str
+    fingerprint: str = ""
 
 
 class Engine(Protocol):
@@ -43,3 +46,14 @@ class Engine(Protocol):
             VideoNSTError: the device failed, such as for want of memory.
         """
         ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An engine with a memory of the frames before, which a resumed conversion gives back to it."""
+
+    def state(self) -> Mapping[str, Any]:
+        """The memory: numpy arrays and values that JSON holds. What is handed out must not change afterwards."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes a memory as `state` gave it."""

@@ -1,6 +1,7 @@
 """The fast engine: an exported network on ONNX Runtime."""
 
 import functools
+import hashlib
 import logging
 from pathlib import Path
 
@@ -64,6 +65,7 @@ class OnnxEngine:
             size=self.metadata.size,
             device=self._device,
             precision=self.metadata.precision,
+            fingerprint=self._fingerprint,
         )
 
     def stylize(self, frame: Frame, mix: StyleMix) -> Frame:
@@ -101,6 +103,7 @@ class OnnxEngine:
     def _open(self, model: str | Path, device: str, threads: int | None) -> None:
         path = find_model(model, precision="fp16" if device in HALF_DEVICES else self._cpu_precision)
         self.metadata: ModelMetadata = read_metadata(path)
+        self._fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
         self._session = open_session(path, device, threads)
         trial = np.full((TRIAL_SIZE, TRIAL_SIZE, 3), 128, np.uint8)
         photo = np.eye(1, len(self.metadata.styles) + 1, dtype=np.float32)

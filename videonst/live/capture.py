@@ -52,6 +52,7 @@ class Capture:
         try:
             with self.source:
                 for frame in self.source:
+                    frame = frame.over_white()
                     self.box.put(_mirrored(frame) if self._mirror else frame)
                     if self.box.closed:
                         break

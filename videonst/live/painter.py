@@ -1,5 +1,6 @@
 """From a frame and the controls to a painted frame of the same size, at the quality that the machine can hold."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,12 +12,12 @@ import cv2
 from videonst.engines import Engine
 from videonst.engines.metadata import StyleInfo, read_metadata
 from videonst.engines.onnx import OnnxEngine
-from videonst.errors import InputError
+from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
 from videonst.live.controls import AUTO, Controls
 from videonst.live.quality import DEFAULT_RATE, QualityController, Rung, ladder
 from videonst.models import find_model, list_models
-from videonst.styles import StyleMix
+from videonst.temporal import Stabiliser
 
 TIERS = ("full", "fast", "tiny")
 """What `auto` chooses from, best first."""
@@ -62,6 +63,15 @@ class Engines:
         """Where the engines run, "auto" until the first is loaded."""
         return self._device
 
+    def preload(self, model: str) -> None:
+        """Loads an engine in the background; `get` waits for it, and reports what went wrong."""
+
+        def load() -> None:
+            with contextlib.suppress(VideoNSTError):
+                self.get(model)
+
+        threading.Thread(target=load, name="videonst-load", daemon=True).start()
+
     def get(self, model: str) -> Engine:
         """
         Raises:
@@ -83,7 +93,7 @@ class Painted:
         frame: the painted frame.
         original: the frame that came; same size and moment.
         rung: how it was painted.
-        fresh: the network ran for it.
+        fresh: the network ran for it; not where it is to be left untouched, or equal to the frame before.
     """
 
     frame: Frame
@@ -111,6 +121,7 @@ class Painter:
     ) -> None:
         self._engines, self._controls = engines, controls
         self._rate, self._clock = rate, clock
+        self._stabiliser: Stabiliser | None = None
         self._quality: QualityController | None = None
         self._offered: tuple[str, int | None, int] | None = None
 
@@ -118,6 +129,11 @@ class Painter:
     def rung(self) -> Rung | None:
         """What is painted with at present; None before the first frame."""
         return self._quality.rung if self._quality else None
+
+    @property
+    def pinned(self) -> bool:
+        """There is nothing to choose."""
+        return self._quality is not None and self._quality.pinned
 
     def paint(self, frame: Frame) -> Painted:
         """The frame repainted as the controls say. Its size never changes, whatever the working size is.
@@ -129,9 +145,12 @@ class Painter:
         quality = self._choose(settings.model, settings.lines, min(frame.height, frame.width))
         rung = quality.rung
         if settings.mix.strength == 0:
+            self._stabiliser = None
             return Painted(frame, frame, rung, fresh=False)
-        painted, fresh = self._stylize(rung, _shrunk(frame, rung.lines), settings.mix)
-        return Painted(_enlarged(painted, frame), frame, rung, fresh)
+        stabiliser = self._stabilised(rung.model)
+        stabiliser.steady = settings.steady
+        painted = stabiliser.stylize(_shrunk(frame, rung.lines), settings.mix)
+        return Painted(_enlarged(painted, frame), frame, rung, stabiliser.last_painted)
 
     def done(self, painted: Painted, seconds: float) -> bool:
         """Tells how long a frame kept its taker busy, painting and showing; the quality follows.
@@ -143,9 +162,11 @@ class Painter:
             return False
         return self._quality.record(seconds, painted=painted.fresh)
 
-    def _stylize(self, rung: Rung, frame: Frame, mix: StyleMix) -> tuple[Frame, bool]:
-        painted = self._engines.get(rung.model).stylize(frame, mix)
-        return painted, painted is not frame
+    def _stabilised(self, model: str) -> Stabiliser:
+        engine = self._engines.get(model)
+        if self._stabiliser is None or self._stabiliser.engine is not engine:
+            self._stabiliser = Stabiliser(engine)
+        return self._stabiliser
 
     def _choose(self, model: str, lines: int | None, frame_lines: int) -> QualityController:
         """The controller, with the rungs that the controls allow for frames of this size."""

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from videonst.live.meter import percentile
@@ -51,7 +52,7 @@ class Rung:
     """A quality: a model and the working size.
 
     Attributes:
-        model: name.
+        model: name, or path of a file.
         lines: shorter side of the picture that is painted, pixels.
     """
 
@@ -59,7 +60,7 @@ class Rung:
     lines: int
 
     def __str__(self) -> str:
-        return f"{self.model} at {self.lines} lines"
+        return f"{Path(self.model).stem} at {self.lines} lines"
 
 
 def ladder(models: Sequence[str], frame_lines: int, lines: int | None = None) -> tuple[Rung, ...]:
@@ -109,8 +110,9 @@ class QualityController:
         self._patience = FIRST_PATIENCE_SECONDS
         self._judged_from: float | None = None
         self._frames: deque[tuple[float, float]] = deque()
-        small = [rung for rung in self._rungs if rung.lines <= FIRST_LINES]
-        self._go(max(small, key=_cost) if small else min(self._rungs, key=_cost))
+        cheapest = min(self._rungs, key=_cost)
+        small = [rung for rung in self._rungs if rung.model == cheapest.model and rung.lines <= FIRST_LINES]
+        self._go(max(small, key=_cost, default=cheapest))
 
     @property
     def pinned(self) -> bool:

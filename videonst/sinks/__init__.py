@@ -1,5 +1,5 @@
 """Where frames go."""
 
-from videonst.sinks.sink import Sink, open_sink
+from videonst.sinks.sink import Resumable, Sink, open_sink
 
-__all__ = ["Sink", "open_sink"]
+__all__ = ["Resumable", "Sink", "open_sink"]

@@ -66,6 +66,11 @@ class Encoder:
             raise InputError(f"{self.name} has no pixel format {self._pixel_format!r}; expected one of {known}")
 
     @property
+    def interval(self) -> Fraction:
+        """Seconds from one picture to the next, at least."""
+        return self._codec.interval
+
+    @property
     def holds_alpha(self) -> bool:
         """Whether transparency can be written."""
         if self._pixel_format:
@@ -84,6 +89,7 @@ class Encoder:
         if self._pixel_format:
             return self._pixel_format
         formats = [f for f in self._codec.pixel_formats if has_alpha(VideoFormat(f)) == (alpha and self.holds_alpha)]
+        formats = formats or list(self._codec.pixel_formats)
         is_odd = bool(width % 2 or height % 2) and not self._codec.any_size
         chroma = 4 if is_odd else _chroma(stored or "yuv420p")
         return next((f for f in formats if _chroma(f) >= chroma), formats[-1])
@@ -142,7 +148,7 @@ class Encoder:
         self._prepare(stream.codec_context, pixel_format, *size, time_base)
         stream.codec_context.sample_aspect_ratio = aspect_ratio
         set_tags(stream.codec_context, colour)
-        if self._codec.tag and self._muxer in ("mp4", "mov"):
+        if self._codec.tag and container.format.name in TAGGED_MUXERS:
             stream.codec_context.codec_tag = self._codec.tag
         if self._codec.encoder == "libvpx-vp9" and has_alpha(VideoFormat(pixel_format)):
             stream.metadata["alpha_mode"] = "1"
@@ -180,6 +186,9 @@ class Encoder:
             options[key] = f"{options[key]}:{value}" if is_list else value
         return options
 
+
+TAGGED_MUXERS = ("mp4", "mov")
+"""Containers in which a codec has names of four letters."""
 
 _AVX_512 = 13
 """OpenCV's number for it."""

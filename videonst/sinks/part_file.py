@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -75,8 +76,20 @@ class PartFile:
 
     def commit(self) -> None:
         with self.writing():
+            sync(self.path)
             os.replace(self.path, self.target)
 
     def discard(self) -> None:
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Brings a file, or the names in a folder, to the disk, where a power cut cannot take them."""
+    if sys.platform == "win32":  # knows neither folders nor read-only files as something to bring to the disk
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

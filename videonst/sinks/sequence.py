@@ -1,18 +1,23 @@
 """Numbered pictures as a sink of frames."""
 
+import logging
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from videonst.engines import Stateful
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
 from videonst.sinks.image import check_alpha, encode_picture
 from videonst.sinks.part_file import PartFile
+from videonst.sinks.parts import Parts, segment_index
 from videonst.sources import SourceInfo
 from videonst.sources.source import NUMBER
+
+_log = logging.getLogger(__name__)
 
 FOLDER_PATTERN = "%06d.png"
 """Names of the pictures in a folder."""
@@ -25,12 +30,19 @@ class ImageSequenceSink:
 
     Raises:
         InputError: pictures that fit the pattern exist already (without `overwrite`) or cannot hold the source's
-            transparency, or the folder cannot be written.
+            transparency, the folder cannot be written, or as `Parts`.
         VideoNSTError: no frame came, or the disk failed.
     """
 
     def __init__(
-        self, path: Path, source: SourceInfo | None = None, *, drop: Collection[str] = (), overwrite: bool = False
+        self,
+        path: Path,
+        source: SourceInfo | None = None,
+        *,
+        drop: Collection[str] = (),
+        settings: Mapping[str, Any] | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
     ) -> None:
         self.pattern = path if NUMBER.search(path.name) else path / FOLDER_PATTERN
         check_alpha(self.pattern, source, drop)
@@ -45,7 +57,9 @@ class ImageSequenceSink:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"cannot write pictures into {folder}: it is a file; name a folder")
         existing = self._existing() if folder.is_dir() else []
-        if existing and not overwrite:
+        self._parts: Parts | None = None
+        is_begun = (folder / f".{self.pattern.name}.parts").exists()
+        if existing and not overwrite and not is_begun:
             raise InputError(
                 f"{folder} holds {len(existing)} pictures such as {existing[0].name} already; name another output or "
                 "pass --overwrite (overwrite=True)"
@@ -56,12 +70,39 @@ class ImageSequenceSink:
             raise InputError(f"cannot make the folder {folder}: {error.strerror}") from error
         if not os.access(folder, os.W_OK):
             raise InputError(f"cannot write in {folder}: permission denied; name another directory")
-        for picture in existing:  # or a shorter clip would end in pictures of an older one
-            picture.unlink()
+        if settings is not None and source is not None and source.path is not None:
+            self._parts = Parts(self.pattern, source.path, settings, resume=resume, overwrite=overwrite)
+        if self._parts is None or not self._parts.is_resumed:
+            for picture in existing:  # or a shorter clip would end in pictures of an older one
+                picture.unlink()
         self._written = 0
+        self._states: dict[int, Mapping[str, Any]] = {}
+        self._seen: int | None = None
+        self._index: int | None = None
+
+    def restore(self, engine: object) -> int:
+        if self._parts is None or not self._parts.is_resumed:
+            return 0
+        if not isinstance(engine, Stateful):
+            while self.picture(self._written + 1).exists():
+                self._written += 1
+        elif (self._parts.folder / _STATE).exists():
+            state = self._parts.load_state(_STATE)
+            self._written = state.pop(_DONE)
+            engine.restore(state)
+        return self._written
+
+    def remember(self, frame: Frame, engine: object) -> None:
+        index = segment_index(frame)
+        if index != self._seen and self._seen is not None and isinstance(engine, Stateful):
+            self._states[index] = engine.state()
+        self._seen = index
 
     def write(self, frame: Frame) -> None:
-        number = self._written + 1
+        index, number = segment_index(frame), self._written + 1
+        if index != self._index and index in self._states and self._parts is not None:
+            self._parts.save_state(_STATE, {**self._states.pop(index), _DONE: self._written})
+        self._index = index
         part = PartFile(self.picture(number), None, overwrite=True)
         try:
             with part.writing():
@@ -82,6 +123,15 @@ class ImageSequenceSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._parts is not None and (error is None or not self._written):
+            self._parts.remove()
+        elif self._parts is not None:
+            self._parts.release()
+            _log.warning(
+                "%s is not complete; %d pictures are kept: go on with --resume (resume=True)",
+                self.pattern,
+                self._written,
+            )
         if error is None and not self._written:
             raise VideoNSTError(f"no frames came, so {self.pattern} was not written")
 
@@ -89,3 +139,7 @@ class ImageSequenceSink:
         before, _, _, after = NUMBER.split(self.pattern.name, 1)
         name = re.compile(re.escape(before) + r"\d+" + re.escape(after))
         return sorted(file for file in self.pattern.parent.iterdir() if name.fullmatch(file.name))
+
+
+_STATE = "state.npz"
+_DONE = "_done"

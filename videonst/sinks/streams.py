@@ -1,4 +1,4 @@
-"""What a file holds besides its pictures, copied into the output without decoding it."""
+"""What a file holds besides its pictures, copied into the output; sound that does not fit is encoded anew."""
 
 import contextlib
 import io
@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import av
 from av.audio.stream import AudioStream
@@ -18,6 +18,7 @@ from av.stream import AttachmentStream, Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from videonst.errors import InputError
+from videonst.sinks.audio import ENCODERS, AudioTranscoder, written_rate
 from videonst.sources import Damage, SourceInfo
 from videonst.sources.video import open_container, shown_stream
 from videonst.trim import Trim
@@ -32,13 +33,14 @@ KINDS = ("audio", "subtitles", "data", "attachments", "alpha")
 
 
 class StreamCopy:
-    """Copies streams packet by packet, in step with the video, and chapters and metadata. Made by `open_streams`.
+    """Copies streams packet by packet, in step with the video, and chapters and metadata. Sound that `muxer` cannot
+    hold is encoded anew. Made by `open_streams`.
 
     Of a part, the packets that sound or show in it are copied, texts and chapters cut at its ends. Sound cannot be cut
     within a packet, so it begins up to one packet before time 0, and ends up to one packet late.
 
     Attributes:
-        sample_rates: samples per second of each audio stream.
+        sample_rates: samples per second of each audio stream as it is written.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class StreamCopy:
         streams: list[Stream],
         part: Trim,
         damage: Damage,
+        muxer: str,
         passing: Iterator["Packet[Stream]"] | None = None,
     ) -> None:
         self._container = container
@@ -55,8 +58,15 @@ class StreamCopy:
         self._passing = passing
         self._shown = shown
         self._streams = streams
+        self._transcoded = {s.index for s in streams if not _holds(muxer, s)}
+        self._transcoders: dict[int, AudioTranscoder] = {}
+        self._part = part
         self._start, self._end = part.start, part.end
-        self.sample_rates = [s.codec_context.sample_rate for s in streams if isinstance(s, AudioStream)]
+        self.sample_rates = [
+            written_rate(muxer, s) if s.index in self._transcoded else s.codec_context.sample_rate
+            for s in streams
+            if isinstance(s, AudioStream)
+        ]
         for stream in container.streams if passing is None else ():
             if stream not in streams:
                 stream.discard = Discard.all  # spares reading it
@@ -75,7 +85,7 @@ class StreamCopy:
         self._streams = [stream for stream in self._streams if stream not in packed]
         for stream, picture in zip(packed, _cover_art(self._container, packed), strict=True):
             output.add_attachment(*_file_name_and_type(stream), picture)
-        self._copies = {stream.index: _add(output, stream) for stream in self._streams}
+        self._copies = {stream.index: self._add(stream) for stream in self._streams}
         if self._passing is None:
             self._seek()
             self._packets = self._demux()
@@ -87,9 +97,35 @@ class StreamCopy:
         """Copies what is decoded up to `time` (seconds), everything that is left where None."""
         self._pending = self._pending or self._next()
         while self._pending is not None and (time is None or _time(self._pending) <= time):
-            self._pending.stream = self._copies[self._pending.stream_index]
-            self._output.mux_one(self._pending)
+            self._write(self._pending)
             self._pending = self._next()
+        if self._pending is None and time is None:
+            self._finish()
+
+    def _add(self, stream: Stream) -> Stream:
+        if stream.index not in self._transcoded:
+            return _add(self._output, stream)
+        transcoder = AudioTranscoder(self._output, cast(AudioStream, stream), self._part)
+        self._transcoders[stream.index] = transcoder
+        _tag(transcoder.stream, stream, self._output)
+        return transcoder.stream
+
+    def _write(self, packet: "Packet[Stream]") -> None:
+        transcoder = self._transcoders.get(packet.stream_index)
+        if transcoder is None:
+            packet.stream = self._copies[packet.stream_index]
+            self._output.mux_one(packet)
+        else:
+            self._output.mux(list(transcoder.encode(cast("Packet[AudioStream]", packet))))
+
+    def _finish(self) -> None:
+        for index, transcoder in self._transcoders.items():
+            self._output.mux(list(transcoder.finish()))
+            if transcoder.lost:
+                name = self._container.name.removeprefix("file:")
+                what = f"{transcoder.lost} packets of its sound, stream #{index}, could not be decoded"
+                self._damage.report(f"{name} is damaged: {what}", transcoder.lost)
+        self._transcoders = {}
 
     def close(self) -> None:
         if self._passing is None:
@@ -165,7 +201,8 @@ def open_streams(
 ) -> StreamCopy | None:
     """All streams of `source` but its pictures; None where it can hold no others.
 
-    Data streams that the target's container cannot hold are left out with a warning, as are further video streams.
+    Data streams that the target's container cannot hold are left out with a warning, as are further video streams;
+    sound that it cannot hold is encoded anew, with a warning, where there is a codec for that (`ENCODERS`).
 
     The file gets a container of its own, so that nothing is shared with the thread that decodes the video.
 
@@ -181,17 +218,18 @@ def open_streams(
     for kind in drop:
         if kind not in KINDS:
             raise InputError(f"cannot leave out {kind!r}; expected one of {', '.join(KINDS)}")
+    muxer = muxers[target.suffix.lower()]
     if source.passing is not None:
         container, shown = source.passing.container, source.passing.shown
         chosen = _chosen(container, shown, Path(container.name), target, muxers, {*drop, "attachments"})
-        return StreamCopy(container, shown, chosen, source.part, source.damage, source.passing.claim())
+        return StreamCopy(container, shown, chosen, source.part, source.damage, muxer, source.passing.claim())
     if source.path is None or source.is_sequence:
         return None
     container = open_container(source.path)
     try:
         shown = shown_stream(container, source.path)
         chosen = _chosen(container, shown, source.path, target, muxers, drop)
-        return StreamCopy(container, shown, chosen, source.part, source.damage)
+        return StreamCopy(container, shown, chosen, source.part, source.damage, muxer)
     except BaseException:
         container.close()
         raise
@@ -214,6 +252,9 @@ def _chosen(
         if kind is None:
             _log.warning("%s holds another video stream, #%d, which is left out", path, stream.index)
         elif _holds(muxers[target.suffix.lower()], stream):
+            chosen.append(stream)
+        elif kind == "audio" and stream.codec_context is not None and muxers[target.suffix.lower()] in ENCODERS:
+            _log.warning("%s cannot hold %s of %s, which is encoded anew", target.suffix, _describe(stream), path)
             chosen.append(stream)
         elif kind == "data":
             _log.warning("%s cannot hold data stream #%d of %s, which is left out", target.suffix, stream.index, path)
@@ -266,13 +307,17 @@ def _holds(muxer: str, stream: Stream) -> bool:
 
 def _add(output: OutputContainer, stream: Stream) -> Stream:
     copy = output.add_stream_from_template(stream)
-    copy.disposition = stream.disposition
-    copy.metadata.clear()
-    copy.metadata.update(_kept(stream.metadata, output))
+    _tag(copy, stream, output)
     if stream.codec_context is not None and stream.codec_context.name == "mov_text":
         units = Fraction(stream.time_base or 1).denominator
         copy.time_base = Fraction(1, units * math.ceil(_FINE / units))
     return copy
+
+
+def _tag(copy: Stream, stream: Stream, output: OutputContainer) -> None:
+    copy.disposition = stream.disposition
+    copy.metadata.clear()
+    copy.metadata.update(_kept(stream.metadata, output))
 
 
 _FINE = 1_000_000

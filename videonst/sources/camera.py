@@ -22,6 +22,7 @@ import cv2
 
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
+from videonst.sources.arrival import RETRY_SECONDS, ArrivalClock
 from videonst.sources.source import SourceInfo
 
 _log = logging.getLogger(__name__)
@@ -42,12 +43,6 @@ DEFAULT_SIZE = (1280, 720)
 DEFAULT_RATE = 30.0
 DEFAULT_FORMAT = "MJPG"
 """Over USB 2 uncompressed formats allow 5 to 10 frames a second at 720 lines."""
-
-TIME_BASE = Fraction(1, 1_000_000)
-"""Frames are stamped in microseconds when they are read."""
-
-RETRY_SECONDS = 1.0
-"""Between two attempts to open a camera that has gone."""
 
 PROBED_CAMERAS = 6
 """Where the system does not list cameras, so many numbers are tried."""
@@ -142,15 +137,13 @@ class CameraSource:
         self._stopping.set()
 
     def __iter__(self) -> Iterator[Frame]:
-        started = self._clock()
+        arrivals = ArrivalClock(self._clock)
         pixels: Pixels | None = self._first
-        last = -1
         while not self._stopping.is_set():
             if pixels is None:
                 self._reconnect()
             else:
-                last = max(last + 1, round((self._clock() - started) / TIME_BASE))
-                yield Frame(self._rgb(pixels), last, TIME_BASE)
+                yield arrivals.stamp(Frame(self._rgb(pixels)))
             pixels = None if self._stopping.is_set() else _read(self._capture)
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from videonst.frame import Frame
-from videonst.sources.source import Source, SourceInfo
+from videonst.sources.source import Source, SourceInfo, Stoppable
 
 LOST_SECONDS = 0.5
 """A frame that is this late (a slow decoder, a suspended machine) is not caught up with: the recording goes on from
@@ -78,6 +78,8 @@ class PacedSource:
     def stop(self) -> None:
         """The iteration ends soon. From any thread."""
         self._stopping.set()
+        if isinstance(self._source, Stoppable):
+            self._source.stop()
 
     def __iter__(self) -> Iterator[Frame]:
         pacer = Pacer()

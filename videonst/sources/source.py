@@ -137,11 +137,16 @@ def open_source(
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path")
     if path.suffix.lower() in PICTURE_SUFFIXES:
-        if trim != WHOLE:
-            raise InputError(f"{path} is a picture and has no duration; leave out start, end and duration")
-        from videonst.sources.image import ImageFileSource
+        from videonst.sources.animation import AnimatedWebPSource, is_animated_png, is_animated_webp
 
-        return ImageFileSource(path)
+        if is_animated_webp(path):
+            return AnimatedWebPSource(path, trim)
+        if not is_animated_png(path):
+            if trim != WHOLE:
+                raise InputError(f"{path} is a picture and has no duration; leave out start, end and duration")
+            from videonst.sources.image import ImageFileSource
+
+            return ImageFileSource(path)
     from videonst.sources.video import VideoFileSource
 
     return VideoFileSource(path, trim, damage, hdr=hdr)

@@ -2,8 +2,10 @@
 
 import hmac
 import ipaddress
+import re
 import secrets
-from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, QueryParams
@@ -11,10 +13,15 @@ from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+from videonst.errors import InputError
+
+_LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 _TOKEN_BYTES = 24
 """192 bits, beyond guessing."""
+
+_TOKEN = re.compile(r"[\w.~-]{8,}", re.ASCII)
+"""What goes into an address and a cookie as it is (RFC 3986, 2.3), and takes long to guess."""
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -27,12 +34,35 @@ _HEADERS = {
 }
 
 
-def new_token() -> str:
-    return secrets.token_urlsafe(_TOKEN_BYTES)
+@dataclass(frozen=True)
+class Access:
+    """Who may talk to the server.
+
+    Attributes:
+        token: needed for everything; None lets everybody in.
+        hosts: names by which the server may be called, in lower case; None allows any.
+    """
+
+    token: str | None = None
+    hosts: frozenset[str] | None = None
+
+    @classmethod
+    def to(cls, host: str, token: str | None = None) -> Self:
+        """For a server bound to `host`. Where other machines can reach it, a token is needed, and made up where none
+        is given; where only this one can, it answers to its local names only, so that no foreign name can be bound
+        to it.
+
+        Raises:
+            InputError: a token that is too short, or has other characters than letters, digits and -._~
+        """
+        if token is not None and not _TOKEN.fullmatch(token):
+            raise InputError("the token will not do; expected 8 letters, digits or -._~ or more")
+        if _is_local(host):
+            return cls(token, frozenset((*_LOCAL_NAMES, host.lower())))
+        return cls(token or secrets.token_urlsafe(_TOKEN_BYTES))
 
 
-def is_local(host: str) -> bool:
-    """Whether only this machine can reach a server bound to `host`."""
+def _is_local(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -42,21 +72,20 @@ def is_local(host: str) -> bool:
 class Gate:
     """ASGI middleware. Refuses, before anything else sees the request:
 
-    - a Host header that is none of `hosts`, where given (a name that was rebound to this machine);
+    - a Host header that is none of the hosts, where these are given (a name that was rebound to this machine);
     - an Origin header of another page, on WebSockets and on every request that changes something;
     - a request without the token, where there is one. It may come as `?token=` (the printed link; the page then
       keeps it in a cookie), as `Authorization: Bearer …`, or as the cookie.
 
     Args:
         app: what is guarded.
-        token: None lets everybody in.
-        hosts: host names by which the server may be called; None allows any.
+        access: who may come in.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, hosts: Iterable[str] | None) -> None:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
-        self._token = token
-        self._hosts = None if hosts is None else {name.lower() for name in hosts}
+        self._token = access.token
+        self._hosts = access.hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -14,6 +14,11 @@ from videonst.web.protocol import MAX_MESSAGE_BYTES
 _SHUTDOWN_SECONDS = 3
 """How long requests may take to end after Ctrl-C."""
 
+_LAST_PORT = 65535
+
+_BACKLOG = 128
+"""Connections that may wait to be accepted."""
+
 _ANY = ("0.0.0.0", "::")
 
 
@@ -68,6 +73,10 @@ class PageServer:
         with contextlib.closing(self._socket):
             self._server.run(sockets=[self._socket])
 
+    def close(self) -> None:
+        """Gives the port back without having served."""
+        self._socket.close()
+
     def stop(self) -> None:
         """Makes `run` return soon. Call it from any thread."""
         self._server.should_exit = True
@@ -99,10 +108,10 @@ def _no_password() -> str:
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if not 0 <= port <= _LAST_PORT:
+        raise InputError(f"port {port} is out of range; expected 0 to {_LAST_PORT}")
     try:
-        return socket.create_server((host, port), family=family, backlog=128)
-    except OverflowError:
-        raise InputError(f"port {port} is out of range; expected 0 to 65535") from None
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise InputError(
             f"cannot listen on {host} port {port} ({error.strerror or error}); choose another with --host or --port"

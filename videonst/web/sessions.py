@@ -129,19 +129,19 @@ class Session:
         return {"controls": self.board.as_json(), "revision": self.board.revision}
 
     async def _send_json(self, message: dict[str, Any]) -> None:
-        await _within_send_time(self._socket.send_text(json.dumps(message)))
+        await within_send_time(self._socket.send_text(json.dumps(message)))
 
     async def _send(self, shown: Shown, *, with_original: bool = False) -> None:
         """The frame, and before it what it was painted with, where that has changed."""
         if shown.rung is not None and shown.rung != self._rung:
             self._rung = shown.rung
             await self._send_json({"type": "quality", "model": shown.rung.model, "lines": shown.rung.lines})
-        await _within_send_time(self._socket.send_bytes(shown.message(with_original=with_original)))
+        await within_send_time(self._socket.send_bytes(shown.message(with_original=with_original)))
 
     async def _close(self, code: int, reason: str) -> None:
         if self._socket.application_state is WebSocketState.CONNECTED:
             try:
-                await _within_send_time(self._socket.close(code, reason))
+                await within_send_time(self._socket.close(code, reason))
             except (SessionError, WebSocketDisconnect, RuntimeError):  # it has left in the meantime
                 log.debug("session %d had left before it was told: %s", self.number, reason)
 
@@ -207,15 +207,21 @@ class ViewerSession(Session):
         super().__init__(socket, board)
         self.wants_original = False
         self._newest: Shown | None = None
-        self._ready = asyncio.Event()
+        self._ready = asyncio.Event()  # something below has changed
         self._unacknowledged: list[int] = []
         self._error: VideoNSTError | None = None
+        self._trouble: str | None = None
         self._drops = 0
 
     def offer(self, shown: Shown) -> None:
         """The newest frame; one that was not sent before is dropped. Call it in the event loop."""
         self._drops += self._newest is not None
         self._newest = shown
+        self._ready.set()
+
+    def warn(self, trouble: str) -> None:
+        """One line while no frames come; empty when they come again. Call it in the event loop."""
+        self._trouble = trouble
         self._ready.set()
 
     def end(self, error: VideoNSTError) -> None:
@@ -243,7 +249,10 @@ class ViewerSession(Session):
             await self._ready.wait()
             self._ready.clear()
             if self._error is not None:
-                raise self._error
+                raise SessionError(FAILED, str(self._error)) from self._error
+            if self._trouble is not None:
+                trouble, self._trouble = self._trouble, None
+                await self._send_json({"type": "trouble", "message": trouble})
             if self._newest is None or len(self._unacknowledged) >= IN_FLIGHT:
                 continue
             shown, self._newest = self._newest, None
@@ -266,7 +275,8 @@ async def _until_first(*coroutines: Coroutine[Any, Any, None]) -> None:
         task.result()
 
 
-async def _within_send_time(sending: Coroutine[Any, Any, None]) -> None:
+async def within_send_time(sending: Coroutine[Any, Any, None]) -> None:
+    """Awaits `sending` for `SEND_SECONDS` at most. Raises SessionError."""
     try:
         async with asyncio.timeout(SEND_SECONDS):
             await sending

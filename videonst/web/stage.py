@@ -6,19 +6,18 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 from videonst.errors import VideoNSTError
-from videonst.frame import Frame
-from videonst.live.latest import Closed, Latest
+from videonst.live.capture import Capture
+from videonst.live.latest import Closed
 from videonst.web.frames import FramePainter
 from videonst.web.protocol import Shown
 from videonst.web.sessions import ViewerSession
 
 log = logging.getLogger(__name__)
 
-OpenCapture = Callable[[], AbstractContextManager[Latest[Frame]]]
-"""Starts the source; its newest frame lies in the box until the context is left."""
+OpenCapture = Callable[[], Capture]
+"""Opens the source anew."""
 
 _POLL_SECONDS = 0.2
 """How soon the thread notices that the last viewer has left."""
@@ -87,9 +86,13 @@ class Stage:
 
     def _paint_all(self, loop: asyncio.AbstractEventLoop, stopping: threading.Event) -> None:
         painter = self._new_painter()
-        with self._open_capture() as box:
+        trouble = ""
+        with self._open_capture() as capture:
             while not stopping.is_set():
-                arrival = box.take(_POLL_SECONDS)
+                arrival = capture.box.take(_POLL_SECONDS)
+                if capture.trouble != trouble:
+                    trouble = capture.trouble
+                    _tell(loop, functools.partial(self._warn, trouble))
                 if arrival is not None:
                     wanted = any(viewer.wants_original for viewer in tuple(self.viewers))
                     shown = painter.paint(next(self._numbers), arrival.item, arrival.time, with_original=wanted)
@@ -98,6 +101,10 @@ class Stage:
     def _show(self, shown: Shown) -> None:
         for viewer in self.viewers:
             viewer.offer(shown)
+
+    def _warn(self, trouble: str) -> None:
+        for viewer in self.viewers:
+            viewer.warn(trouble)
 
     def _end(self, error: VideoNSTError) -> None:
         for viewer in self.viewers:

@@ -178,6 +178,7 @@ function receive(message) {
     notice(message.message);
     for (const name of Object.keys(changedAt)) delete changedAt[name];
   }
+  if (message.type === "trouble") notice(message.message);
   if (message.type === "quality") $("rung").textContent = `${message.model}, ${message.lines} lines`;
   if (message.type === "controls" || message.type === "hello") {
     newest = message.controls;
