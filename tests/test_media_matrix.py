@@ -145,7 +145,7 @@ def test_everything_arrives(tmp_path: Path, case, caplog):
 
 
 def encodes_sound_anew(kind: Kind, target: str) -> bool:
-    return target == ".webm" and kind.sound != "libopus" or target == ".mov" and kind.sound in ("libopus", "flac")
+    return (target == ".webm" and kind.sound != "libopus") or (target == ".mov" and kind.sound in ("libopus", "flac"))
 
 
 def earliest(path: Path) -> Fraction:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def convert(
         progress: called after every frame, in the calling thread.
 
     Returns:
-        Frames done and their rate.
+        Frames done, their rate, and how many of a damaged input were lost.
 
     Raises:
         InputError: anything that cannot be done as asked, before work starts.
@@ -199,7 +200,8 @@ def convert(
             resume=resume,
         ) as sink,
     ):
-        return _run(frames, steadied, mix, sink, progress)
+        done = _run(frames, steadied, mix, sink, progress)
+    return replace(done, frames_lost=frames.info.damage.lost)
 
 
 def _run(
