@@ -114,7 +114,7 @@ def test_other_rates(tmp_path, rate, target):
     assert abs(delay(heard(path), heard(copied))) <= IN_STEP
 
 
-@pytest.mark.parametrize("layout", ["mono", "5.1", "5.1(side)", "7.1"])
+@pytest.mark.parametrize("layout", ["mono", "quad", "5.1", "5.1(side)", "7.1"])
 @pytest.mark.parametrize("target", ["webm", "mp4"])
 def test_other_channels(tmp_path, layout, target):
     path = clip_with_sound(tmp_path / "clip.mkv", "wavpack", layout=layout)

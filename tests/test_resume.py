@@ -66,15 +66,9 @@ class Remembering(Inverting):
         assert state["painted"] > 0
 
 
-class Bare(Stylizer):
-    """Without the stabiliser around the engine."""
-
-    def steady(self, *_, **__):
-        return self.engine
-
-
-def paint(source, target, engine=None, **options):
-    return convert(source, target, "a", model=Bare(engine or Inverting()), preset="ultrafast", **options)
+def paint(source, target, engine=None, *, steady=0, **options):
+    options["steady"] = steady
+    return convert(source, target, "a", model=Stylizer(engine or Inverting()), preset="ultrafast", **options)
 
 
 def decoded(path, **options):
@@ -93,18 +87,18 @@ def clip(tmp_path_factory):
     return make_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", pts=LONG, last_duration=100, audio=["aac"])
 
 
-@pytest.mark.parametrize("engine", [Inverting, Remembering])
+@pytest.mark.parametrize(("engine", "steady"), [(Inverting, 0), (Remembering, 0), (Remembering, 0.75)])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("fail_at", [50, 121])
-def test_a_resumed_video_is_identical(tmp_path, clip, engine, suffix, fail_at, caplog):
+def test_a_resumed_video_is_identical(tmp_path, clip, engine, steady, suffix, fail_at, caplog):
     whole, resumed = tmp_path / f"whole{suffix}", tmp_path / f"resumed{suffix}"
-    paint(clip, whole, engine())
+    paint(clip, whole, engine(), steady=steady)
     with pytest.raises(VideoNSTError, match="enough"):
-        paint(clip, resumed, engine(fail_at))
+        paint(clip, resumed, engine(fail_at), steady=steady)
     assert "go on with --resume" in caplog.text
     assert sorted(p.name for p in tmp_path.iterdir()) == [".resumed" + suffix + ".parts", whole.name]
     again = engine()
-    done = paint(clip, resumed, again, resume=True)
+    done = paint(clip, resumed, again, steady=steady, resume=True)
     assert done.frames_done == len(LONG)
     assert 0 < again.painted < len(LONG) - 39
     assert_identical(resumed, whole)
@@ -137,7 +131,7 @@ def test_every_codec_can_be_joined(tmp_path, suffix, codec):
     """What the joined file says of its pictures is what a file in one piece says."""
     clip = make_clip(tmp_path / "clip.mp4", pts=range(0, 9000, 500), last_duration=500, aspect_ratio=Fraction(4, 3))
     segments, plain = tmp_path / f"segments{suffix}", tmp_path / f"plain{suffix}"
-    convert(clip, segments, "a", model=Bare(Inverting()), codec=codec)
+    convert(clip, segments, "a", model=Stylizer(Inverting()), steady=0, codec=codec)
     with open_source(clip) as source, open_sink(plain, source.info, codec=codec) as sink:
         for frame in source:
             sink.write(frame.with_pixels(255 - frame.pixels))
@@ -167,7 +161,7 @@ def test_transparency_survives_the_joins(tmp_path):
         cv2.imwrite(str(pictures / f"{index}.png"), rgba)
     for suffix, codec in ((".webm", "vp9"), (".mov", "prores"), (".mkv", "ffv1")):
         target = tmp_path / f"out{suffix}"
-        convert(pictures, target, "a", model=Bare(Inverting()), codec=codec, rate=Fraction(1, 3))
+        convert(pictures, target, "a", model=Stylizer(Inverting()), steady=0, codec=codec, rate=Fraction(1, 3))
         with open_source(target) as source:
             alphas = [float(frame.alpha.mean()) for frame in source]
         assert alphas == pytest.approx([0, 60, 120, 180], abs=2)
@@ -190,7 +184,7 @@ def test_irregular_times_with_b_frames_survive_the_joins(tmp_path):
     rng = np.random.default_rng(0)
     pts = np.cumsum(rng.integers(1, 700, 60)).tolist()
     clip = make_clip(tmp_path / "vfr.mp4", pts=pts, last_duration=77)
-    convert(clip, tmp_path / "out.mp4", "a", model=Bare(Inverting()), preset="medium")
+    convert(clip, tmp_path / "out.mp4", "a", model=Stylizer(Inverting()), steady=0, preset="medium")
     ends = [*pts[1:], pts[-1] + 77]
     expected = [(Fraction(a, 1000), Fraction(b - a, 1000)) for a, b in zip(pts, ends, strict=True)]
     assert video_timing(tmp_path / "out.mp4") == expected
@@ -283,9 +277,9 @@ def test_torn_parts_are_done_again(tmp_path, clip):
     target = tmp_path / "out.mp4"
     paint(clip, tmp_path / "whole.mp4")
     with pytest.raises(VideoNSTError):
-        paint(clip, target, Inverting(125))
+        paint(clip, target, Inverting(85))
     parts = tmp_path / ".out.mp4.parts"
-    (parts / "00002.json").unlink()
+    assert not (parts / "00002.json").exists()
     (parts / "00002.packets").write_bytes(b"torn")
     (parts / "00002.json.tmp").write_bytes(b"torn")
     (parts / "00003.packets").write_bytes(b"torn")
@@ -336,7 +330,8 @@ main()
 
 @pytest.mark.skipif(os.name == "nt", reason="no resource limits")
 def test_a_disk_that_fills_up_keeps_what_is_done(tmp_path, small_model):
-    """A limit on the size of a file stands in for a full disk: segments fit, the joined file does not."""
+    """A limit on the size of a file stands in for a full disk: segments fit, the joined file does not. The
+    stabiliser, whose memory is larger than these segments, is off."""
     clip = make_clip(tmp_path / "clip.mp4", pts=range(0, 13_000, 400), size=(160, 120))
     convert(clip, tmp_path / "whole.mp4", "a", model=small_model, steady=0)
     limit = (tmp_path / "whole.mp4").stat().st_size * 2 // 3

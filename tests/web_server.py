@@ -32,9 +32,10 @@ class SlowEngines(Engines):
     def __init__(self, model: Path, before: Callable[[], None]) -> None:
         super().__init__(model)
         self._before = before
+        self._slow: dict[str, Engine] = {}
 
     def get(self, model: str) -> Engine:
-        return _SlowEngine(super().get(model), self._before)
+        return self._slow.setdefault(model, _SlowEngine(super().get(model), self._before))
 
 
 class _SlowEngine:

@@ -8,6 +8,7 @@ import av
 import cv2
 import numpy as np
 from av.filter import Graph
+from av.filter.context import FilterContext
 from av.sidedata.sidedata import Type as SideData
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
@@ -60,11 +61,12 @@ class FrameConverter:
             picture = VideoFrame.from_ndarray(np.dstack((frame.pixels, alpha)), format="rgba")
         else:
             picture = VideoFrame.from_ndarray(frame.over_white().pixels, format="rgb24")
-        if not target.is_rgb:
+        picture.pts = frame.pts
+        if not (target.is_rgb or target.has_palette):
             scale = f"out_color_matrix={tags.matrix}:out_range={_range_name(tags)}:{_SAMPLING}"
             filters = [("scale", scale), ("format", f"pix_fmts={pixel_format}")]
         else:
-            filters = [("format", f"pix_fmts={pixel_format}")]
+            filters = [_PALETTE if target.has_palette else ("format", f"pix_fmts={pixel_format}")]
         picture = self._to.convert(picture, filters)
         set_tags(picture, tags)
         picture.pts, picture.time_base, picture.duration = frame.pts, frame.time_base, frame.duration
@@ -130,11 +132,30 @@ class _Conversion:
             source = self._graph.add_buffer(
                 width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000)
             )
-            chain = [self._graph.add(name, options) for name, options in filters]
-            self._graph.link_nodes(source, *chain, self._graph.add("buffersink")).configure()
+            for name, options in filters:
+                source = self._with_palette(source) if name == "palette" else self._linked(source, name, options)
+            self._linked(source, "buffersink", "")
+            self._graph.configure()
             self._form = form
         self._graph.push(picture)
         return cast(VideoFrame, self._graph.pull())
+
+    def _linked(self, source: FilterContext, name: str, options: str) -> FilterContext:
+        following = self._graph.add(name, options or None)
+        source.link_to(following)
+        return following
+
+    def _with_palette(self, source: FilterContext) -> FilterContext:
+        """Every picture with the 255 colours that suit it best, and one that is transparent."""
+        copies = self._linked(source, "split", "")
+        palette, painted = self._graph.add("palettegen", "stats_mode=single"), self._graph.add("paletteuse", "new=1")
+        copies.link_to(painted, 0, 0)
+        copies.link_to(palette, 1, 0)
+        palette.link_to(painted, 0, 1)
+        return painted
+
+
+_PALETTE = ("palette", "")
 
 
 def has_alpha(pixel_format: VideoFormat) -> bool:
@@ -155,7 +176,8 @@ def written_tags(colour: ColourTags, height: int, pixel_format: str) -> ColourTa
     """`colour` with nothing left open that the format needs. RGB has no matrix and full range. In YUV an unspecified
     range is limited, an unspecified matrix (or one that is no YUV matrix) is BT.709 from 720 lines up and BT.601 below,
     as players assume."""
-    if VideoFormat(pixel_format).is_rgb:
+    target = VideoFormat(pixel_format)
+    if target.is_rgb or target.has_palette:
         return replace(colour, matrix=_RGB, full_range=True)
     matrix = _SWSCALE_MATRIX.get(colour.matrix, _BT709 if height >= _HD_HEIGHT else _BT601)
     return replace(colour, matrix=matrix, full_range=bool(colour.full_range))

@@ -24,9 +24,7 @@ TOKEN = "correct-horse"
 
 @pytest.fixture(scope="module")
 def server(small_model: Path) -> Iterator[PageServer]:
-    with running(
-        ServeSettings(engines=Engines(small_model), model=str(small_model), access=Access.to("127.0.0.1"))
-    ) as it:
+    with running(ServeSettings(engines=Engines(small_model), access=Access.to("127.0.0.1"))) as it:
         yield it
 
 

@@ -112,8 +112,9 @@ def test_local_by_default(small_model: Path, monkeypatch: pytest.MonkeyPatch):
     assert settings.access.token is None
     assert settings.access.hosts is not None
     assert "localhost" in settings.access.hosts
-    assert settings.mix is not None
-    assert (settings.mix.shares, settings.mix.strength) == ((("b", 1.0),), 0.5)
+    assert settings.new_controls is not None
+    mix = settings.new_controls().read().mix
+    assert (mix.shares, mix.strength) == ((("b", 1.0),), 0.5)
     assert settings.open_capture is None
 
 
@@ -144,8 +145,8 @@ def test_a_recording_to_show(small_model: Path, tmp_path: Path, monkeypatch: pyt
         (("--style", "zz"), "unknown style 'zz'"),
         (("--strength", "7"), "strength"),
         (("--token", "short"), "token"),
-        (("--max-sessions", "-1"), "--max-sessions"),
-        (("--idle", "0"), "--idle"),
+        (("--token", "with; a semicolon"), "token"),
+        (("--lines", "many"), "many"),
         (("--model", "fats"), "unknown model 'fats'"),
         (("--device", "abacus"), "abacus"),
         (("--tls-key", "key.pem"), "certificate"),

@@ -1,5 +1,6 @@
 """What can be turned while it runs. The window, the page and the HTTP API all drive the same controls."""
 
+import logging
 import math
 import threading
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,8 @@ from functools import cached_property
 from videonst.errors import InputError
 from videonst.styles import MAX_STRENGTH, StyleMix
 from videonst.temporal import DEFAULT_STEADY
+
+_log = logging.getLogger(__name__)
 
 AUTO = "auto"
 """Model that the quality controller chooses."""
@@ -157,6 +160,7 @@ class Controls:
     def _set(self, changes: Mapping[str, object]) -> Settings:
         self._settings = replace(self._settings, **changes)  # type: ignore[arg-type]
         self._revision += 1
+        _log.debug("%s", self._settings)
         return self._settings
 
     def _sliders(self, shares: Mapping[str, float]) -> tuple[tuple[str, float], ...]:

@@ -92,5 +92,5 @@ def written_rate(muxer: str, source: AudioStream) -> int:
 
 _RATE = 48000
 
-_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """By number of channels, as both encoders know them."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from videonst.errors import InputError
 
@@ -23,6 +24,7 @@ class Codec:
         preset_option: the option that `preset` sets.
         fixed: further options.
         any_size: 4:2:0 with odd sides is no obstacle.
+        interval: seconds from one picture to the next, at least.
         tag: in MP4 and MOV, where players want another than FFmpeg's.
     """
 
@@ -40,6 +42,7 @@ class Codec:
     preset_option: str = "preset"
     fixed: Mapping[str, str] = field(default_factory=dict)
     any_size: bool = False
+    interval: Fraction = Fraction(0)
     tag: str = ""
 
 
@@ -62,6 +65,9 @@ _VIDEOTOOLBOX = Codec(
     quality="global_quality", crf=65, best=100, worst=1, unit=118,
 )  # fmt: skip
 """Its quality is counted upwards, as with ffmpeg's `-q:v`, of which FFmpeg makes 118 each (`FF_QP2LAMBDA`)."""
+
+_GIF_INTERVAL = Fraction(2, 100)
+"""GIF counts in 1/100 s, and players show a picture of less than two of them for ten."""
 
 CODECS: dict[str, Codec] = {
     "h264": Codec(
@@ -93,6 +99,9 @@ CODECS: dict[str, Codec] = {
         encoder="ffv1", muxers=("matroska", "nut"), pixel_formats=("bgr0", "bgra"), alpha_muxers=("matroska", "nut"),
         fixed={"level": "3", "slicecrc": "1"},
     ),
+    "gif": Codec(
+        encoder="gif", muxers=("gif",), pixel_formats=("pal8",), alpha_muxers=("gif",), interval=_GIF_INTERVAL
+    ),
     "h264_nvenc": _NVENC,
     "hevc_nvenc": replace(_NVENC, encoder="hevc_nvenc", tag="hvc1"),
     "av1_nvenc": replace(_NVENC, encoder="av1_nvenc", muxers=_AV1, pixel_formats=("yuv420p",)),
@@ -102,10 +111,10 @@ CODECS: dict[str, Codec] = {
     "h264_videotoolbox": _VIDEOTOOLBOX,
     "hevc_videotoolbox": replace(_VIDEOTOOLBOX, encoder="hevc_videotoolbox", tag="hvc1"),
 }  # fmt: skip
-"""By the names that users give. The first six are software and work everywhere."""
+"""By the names that users give. The first seven are software and work everywhere."""
 
 DEFAULT_CODEC = "h264"
-DEFAULT_CODECS = {"webm": "vp9"}
+DEFAULT_CODECS = {"webm": "vp9", "gif": "gif"}
 """By container, where `DEFAULT_CODEC` does not fit."""
 
 

@@ -66,6 +66,11 @@ class Encoder:
             raise InputError(f"{self.name} has no pixel format {self._pixel_format!r}; expected one of {known}")
 
     @property
+    def interval(self) -> Fraction:
+        """Seconds from one picture to the next, at least."""
+        return self._codec.interval
+
+    @property
     def holds_alpha(self) -> bool:
         """Whether transparency can be written."""
         if self._pixel_format:
@@ -84,6 +89,7 @@ class Encoder:
         if self._pixel_format:
             return self._pixel_format
         formats = [f for f in self._codec.pixel_formats if has_alpha(VideoFormat(f)) == (alpha and self.holds_alpha)]
+        formats = formats or list(self._codec.pixel_formats)
         is_odd = bool(width % 2 or height % 2) and not self._codec.any_size
         chroma = 4 if is_odd else _chroma(stored or "yuv420p")
         return next((f for f in formats if _chroma(f) >= chroma), formats[-1])

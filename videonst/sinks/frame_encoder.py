@@ -65,6 +65,8 @@ class FrameEncoder:
         self._pixel_format = pixel_format
         self._may_lose_alpha = "alpha" not in drop and not has_alpha(VideoFormat(pixel_format))
         self._converter = FrameConverter()
+        self._interval = encoder.interval
+        self._is_thinned = False
         self._durations: dict[int | None, int] = {}
         self.last_time: Fraction | None = None
         self.stream: VideoStream = encoder.add_stream(
@@ -78,12 +80,15 @@ class FrameEncoder:
         )
 
     def encode(self, frame: Frame) -> list["Packet[VideoStream]"]:
-        """What the encoder gives for the frame, mostly of frames before.
+        """What the encoder gives for the frame, mostly of frames before. A frame sooner than `Codec.interval` after
+        the one before is left out.
 
         Raises:
             VideoNSTError: another size than the first frame's, or not after the frame before.
         """
         self._check(frame)
+        if self._is_too_soon(frame):
+            return []
         self.last_time = frame.time
         self._durations[frame.pts] = frame.duration
         picture = self._converter.to_av(replace(frame, colour=self._colour), self._pixel_format)
@@ -98,6 +103,16 @@ class FrameEncoder:
         for packet in packets:
             packet.duration = cast(int, self._durations.pop(packet.pts, packet.duration))
         return packets
+
+    def _is_too_soon(self, frame: Frame) -> bool:
+        if self.last_time is None or frame.time - self.last_time >= self._interval:
+            return False
+        if not self._is_thinned:
+            _log.warning(
+                "%s holds %g pictures a second at most; it lacks those between", self._target, 1 / self._interval
+            )
+        self._is_thinned = True
+        return True
 
     def _check(self, frame: Frame) -> None:
         if (frame.width, frame.height) != (self._kind.width, self._kind.height):

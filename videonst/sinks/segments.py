@@ -35,7 +35,9 @@ _log = logging.getLogger(__name__)
 
 
 def can_be_segmented(source: SourceInfo, muxer: str, codec: str | None) -> bool:
-    """Whether a packet is all that an encoder gives for a frame. Of VP9's transparency it is not."""
+    """Whether a packet is all that an encoder gives for a frame. Of VP9's transparency and GIF's colours it is not."""
+    if muxer == "gif":
+        return False
     is_transparent = source.pixel_format is not None and has_alpha(VideoFormat(source.pixel_format))
     return not (is_transparent and (codec or DEFAULT_CODECS.get(muxer)) == "vp9")
 
@@ -88,9 +90,10 @@ class SegmentedVideoSink:
         self._kind = self._done[0].kind if self._done else None
 
     def restore(self, engine: object) -> int:
-        state = _STATE.format(len(self._done))
-        if self._done and isinstance(engine, Stateful) and (self._parts.folder / state).exists():
-            engine.restore(self._parts.load_state(state))  # after the last segment there is none, and no frame comes
+        if self._done and isinstance(engine, Stateful):
+            state = self._parts.load_state(_STATE.format(len(self._done)))
+            if state:  # empty where the last frame is painted, and only the joining is left
+                engine.restore(state)
         return self._done_frames()
 
     def remember(self, frame: Frame, engine: object) -> None:
@@ -121,7 +124,7 @@ class SegmentedVideoSink:
         try:
             if error is None:
                 if self._segment is not None:
-                    self._finish_segment(None)
+                    self._finish_segment({})
                 self._join()
                 self._part.commit()
                 self._parts.remove()
@@ -147,8 +150,8 @@ class SegmentedVideoSink:
             done = segment.finish()
         if state is not None:
             self._parts.save_state(_STATE.format(len(self._done) + 1), state)
-            (self._parts.folder / _STATE.format(len(self._done))).unlink(missing_ok=True)
         self._parts.write(_PACKETS.format(len(self._done)), done.to_json())
+        (self._parts.folder / _STATE.format(len(self._done))).unlink(missing_ok=True)
         self._done.append(done)
 
     def _join(self) -> None:

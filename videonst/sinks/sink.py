@@ -14,7 +14,7 @@ from videonst.sources import SourceInfo
 from videonst.sources.source import is_pattern
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".gif")
 
 
 class Sink(Protocol):
@@ -124,7 +124,7 @@ def open_sink(
                 overwrite=overwrite,
             )
         if resume:
-            raise InputError("VP9 with transparency cannot be resumed; start over with --overwrite")
+            raise InputError("GIF and VP9 with transparency cannot be resumed; start over with --overwrite")
     return VideoFileSink(
         path,
         source,

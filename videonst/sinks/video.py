@@ -24,7 +24,7 @@ from videonst.sinks.stdout import DEFAULT_STREAM_FORMAT, STREAMED_FORMATS, Stand
 from videonst.sinks.streams import StreamCopy, open_streams
 from videonst.sources import SourceInfo
 
-MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".gif": "gif"}
 
 
 class VideoFileSink:

@@ -137,14 +137,19 @@ def open_source(
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path")
     if path.suffix.lower() in PICTURE_SUFFIXES:
-        if trim != WHOLE:
-            raise InputError(f"{path} is a picture and has no duration; leave out start, end and duration")
-        from videonst.sources.image import ImageFileSource
+        from videonst.sources.animation import AnimatedWebPSource, is_animated_png, is_animated_webp
 
-        try:
-            return ImageFileSource(path)
-        except InputError as error:
-            return _video_named_as_picture(path, damage, hdr, error)
+        if is_animated_webp(path):
+            return AnimatedWebPSource(path, trim)
+        if not is_animated_png(path):
+            if trim != WHOLE:
+                raise InputError(f"{path} is a picture and has no duration; leave out start, end and duration")
+            from videonst.sources.image import ImageFileSource
+
+            try:
+                return ImageFileSource(path)
+            except InputError as error:
+                return _video_named_as_picture(path, damage, hdr, error)
     from videonst.sources.video import VideoFileSource
 
     return VideoFileSource(path, trim, damage, hdr=hdr)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from videonst.engines import Engine, EngineDescription
+from videonst.engines import Engine, EngineDescription, Stateful
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.styles import StyleMix
@@ -46,6 +46,9 @@ UNLIKE = 0.5
 
 FOLLOWED = 1.0
 """Change of exposure between two frames, levels, at which half of the painting's own change of mean is followed."""
+
+_INNER = "engine."
+"""Before the keys of the engine's own memory."""
 
 TRUSTED = 0.5
 """Trust from which a pixel counts when means are compared."""
@@ -147,11 +150,13 @@ class Stabiliser:
         return frame.with_pixels(shown)
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs to go on as if never stopped: arrays and JSON values; empty without a past."""
+        """What `restore` needs to go on as if never stopped, the engine's memory included: arrays and JSON values."""
+        inner = self.engine.state() if isinstance(self.engine, Stateful) else {}
+        state = {_INNER + key: value for key, value in inner.items()}
         past = self._past
         if past is None:
-            return {}
-        return {
+            return state
+        return state | {
             "frame": past.frame.pixels,
             "time": [past.frame.time.numerator, past.frame.time.denominator],
             "keep_colour": past.keep_colour,
@@ -165,7 +170,9 @@ class Stabiliser:
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a `state()`, with the same engine and flow."""
         self.reset()
-        if not state:
+        if isinstance(self.engine, Stateful):
+            self.engine.restore({k.removeprefix(_INNER): v for k, v in state.items() if k.startswith(_INNER)})
+        if "frame" not in state:
             return
         time = Fraction(*state["time"])
         frame = Frame(state["frame"], pts=time.numerator, time_base=Fraction(1, time.denominator))

@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+import re
 import secrets
 from dataclasses import dataclass
 from typing import Self
@@ -19,8 +20,8 @@ _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 _TOKEN_BYTES = 24
 """192 bits, beyond guessing."""
 
-_SHORTEST_TOKEN = 8
-"""Characters of a token that a user chooses."""
+_TOKEN = re.compile(r"[\w.~-]{8,}", re.ASCII)
+"""What goes into an address and a cookie as it is (RFC 3986, 2.3), and takes long to guess."""
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -52,10 +53,10 @@ class Access:
         to it.
 
         Raises:
-            InputError: a token that is too short.
+            InputError: a token that is too short, or has other characters than letters, digits and -._~
         """
-        if token is not None and len(token) < _SHORTEST_TOKEN:
-            raise InputError(f"the token has {len(token)} characters; expected {_SHORTEST_TOKEN} or more")
+        if token is not None and not _TOKEN.fullmatch(token):
+            raise InputError("the token will not do; expected 8 letters, digits or -._~ or more")
         if _is_local(host):
             return cls(token, frozenset((*_LOCAL_NAMES, host.lower())))
         return cls(token or secrets.token_urlsafe(_TOKEN_BYTES))

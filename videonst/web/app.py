@@ -24,7 +24,6 @@ from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
 from videonst.live.controls import AUTO, Controls
 from videonst.live.painter import Engines
-from videonst.styles import StyleMix
 from videonst.web.access import Access, Gate
 from videonst.web.controls import Board
 from videonst.web.frames import FramePainter
@@ -41,8 +40,8 @@ MAX_VIEWERS = 32
 """Viewers of the server's source; each costs a copy of the stream on the network, none a second painting."""
 
 MAX_IMAGE_BYTES = 32 << 20
-MAX_IMAGE_PIXELS = 50_000_000
-"""Of `POST /api/image`: photographs, not frames."""
+MAX_IMAGE_PIXELS = 12_500_000
+"""Of `POST /api/image`: a photograph of 12 megapixels; `full` needs some 500 bytes a pixel."""
 
 MAX_JSON_BYTES = 1 << 16
 
@@ -56,8 +55,7 @@ class ServeSettings:
 
     Attributes:
         engines: what paints, and the models to choose from.
-        model: to begin with, one of the engines' or `AUTO`.
-        mix: where the sliders stand at first; None takes the first style.
+        new_controls: makes controls that stand as they should at first; None takes the defaults.
         open_capture: the server's own source, see `videonst.web.stage.OpenCapture`; None has none.
         source_name: what the page calls it.
         max_sessions: cameras of browsers at a time.
@@ -66,8 +64,7 @@ class ServeSettings:
     """
 
     engines: Engines
-    model: str = AUTO
-    mix: StyleMix | None = None
+    new_controls: Callable[[], Controls] | None = None
     open_capture: OpenCapture | None = None
     source_name: str = ""
     max_sessions: int = 4
@@ -107,7 +104,9 @@ class _House:
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
         self._engines = settings.engines
-        self._engines.get(self._engines.models[-1] if settings.model == AUTO else settings.model)
+        self._new_controls = settings.new_controls or self._default_controls
+        model = self._new_controls().read().model
+        self._engines.get(self._engines.models[-1] if model == AUTO else model)
         self._board = Board(self._new_controls())
         self._sessions: dict[int, Session] = {}
         self._workers = ThreadPoolExecutor(thread_name_prefix="videonst-paint")
@@ -216,9 +215,8 @@ class _House:
                 return [session.board]
         raise InputError(f"there is no session {wanted:.20}; /api/status lists them")
 
-    def _new_controls(self) -> Controls:
-        given = self._settings
-        return Controls(self._engines.style_names, given.mix, model=given.model, models=self._engines.models)
+    def _default_controls(self) -> Controls:
+        return Controls(self._engines.style_names, models=self._engines.models)
 
     def _paint_image(self, data: bytes, board: Board, form: str) -> bytes:
         pixels = decode(data, max_pixels=MAX_IMAGE_PIXELS)

@@ -1,12 +1,16 @@
 """One session's frames: decoded, repainted, encoded."""
 
 import time
+from fractions import Fraction
 
 from videonst.frame import Frame
 from videonst.live.painter import Engines, Painter
 from videonst.web.controls import Board
 from videonst.web.picture import decode, encode
 from videonst.web.protocol import MAX_FRAME_PIXELS, Shown
+
+TIME_BASE = Fraction(1, 1_000_000)
+"""Frames of browsers are stamped in microseconds when they arrive."""
 
 
 class FramePainter:
@@ -29,7 +33,8 @@ class FramePainter:
             VideoNSTError: the device failed.
         """
         began = time.monotonic()
-        frame = Frame(decode(data, max_pixels=MAX_FRAME_PIXELS))
+        pixels = decode(data, max_pixels=MAX_FRAME_PIXELS)
+        frame = Frame(pixels, round(arrived / TIME_BASE), TIME_BASE)
         return self._paint(sequence, frame, arrived, began, with_original=False)
 
     def paint(self, sequence: int, frame: Frame, arrived: float, *, with_original: bool) -> Shown:

@@ -7,11 +7,9 @@ import logging
 import threading
 from collections.abc import Callable
 
-from videonst.errors import InputError, VideoNSTError
+from videonst.errors import VideoNSTError
 from videonst.live.capture import Capture
 from videonst.live.latest import Closed
-from videonst.sources.camera import CameraSource
-from videonst.sources.live import LiveSource, camera_id, open_recording
 from videonst.web.frames import FramePainter
 from videonst.web.protocol import Shown
 from videonst.web.sessions import ViewerSession
@@ -111,26 +109,6 @@ class Stage:
     def _end(self, error: VideoNSTError) -> None:
         for viewer in self.viewers:
             viewer.end(error)
-
-
-def capture_from(recording: str | None, camera: str | None) -> OpenCapture | None:
-    """Opens a recording (see `open_recording`; it starts again at its end), or a camera by number or device; None of
-    neither. It is opened once to see that it can be.
-
-    Raises:
-        InputError: both are given, or it cannot be opened.
-    """
-    if recording is not None and camera is not None:
-        raise InputError("both a recording and a camera; give one of --source and --camera")
-    if recording is not None:
-        opened: Callable[[], LiveSource] = functools.partial(open_recording, recording, loop=True)
-    elif camera is not None:
-        opened = functools.partial(CameraSource, camera_id(camera))
-    else:
-        return None
-    with opened():
-        pass
-    return lambda: Capture(opened())
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
