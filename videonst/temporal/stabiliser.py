@@ -131,16 +131,16 @@ class Stabiliser:
             self.reset()
         past = self._past
         repeated = past is not None and past.shows(frame, weights)
-        if not repeated and self._cuts.is_cut(frame.pixels):
+        grey = past.grey if past and repeated else self._flow.prepare(frame.pixels)
+        if not repeated and self._cuts.is_cut(grey):
             past = None
         alike = likeness(past.weights_held, weights) if past else 0.0
         share, hold = alike * share, alike * (1 - (1 - share) / STATISTICS_MEMORY)
         if past and repeated:
             self.last_painted = False
-            grey, painting, statistics = past.grey, past.painting, past.statistics
+            painting, statistics = past.painting, past.statistics
             history: Levels = cv2.addWeighted(past.history, share, painting, 1 - share, 0, dtype=cv2.CV_32F)
         else:
-            grey = self._flow.prepare(frame.pixels)
             if past and share > 0:
                 carrying = _Background(lambda: self._carry(past, grey, frame))
                 try:
@@ -192,7 +192,7 @@ class Stabiliser:
             frame, state["keep_colour"], grey, state["painting"], state["weights"], state["history"],
             state["weights_held"], self.engine, state.get("statistics"),
         )  # fmt: skip
-        self._cuts.resume(frame.pixels, state["mean_difference"])
+        self._cuts.resume(grey, state["mean_difference"])
 
     def _paint(
         self, frame: Frame, grey: Pixels, mix: StyleMix, past: "_Past | None", hold: float
