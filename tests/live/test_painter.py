@@ -1,5 +1,6 @@
 """From the controls to painted frames: the size never changes, models load when needed, quality follows."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,18 @@ def test_engines_load_when_asked_and_stay(small_model: Path):
     engine = engines.get(str(small_model))
     assert engines.get(str(small_model)) is engine
     assert engine.description.device == "cpu"
+
+
+def test_loading_in_the_background_is_over_with_its_block(small_model: Path):
+    engines = Engines(str(small_model), "cpu")
+    with engines.loading(str(small_model)):
+        pass
+    assert "videonst-load" not in {thread.name for thread in threading.enumerate()}
+    assert engines._loaded
+    with engines.loading("absent.onnx"):
+        pass
+    with pytest.raises(InputError, match=r"no file absent\.onnx"):
+        engines.get("absent.onnx")
 
 
 def test_the_shipped_tiers_stand_best_first():

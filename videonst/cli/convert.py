@@ -42,6 +42,12 @@ def command(
     model: Model = "fast",
     device: Device = "auto",
     engine: Annotated[str, typer.Option(help="onnx, or none: frames pass untouched, without a style.")] = "onnx",
+    resize: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Of the output: 1280x720, 720p (shorter side) or a factor.")
+    ] = None,
+    stroke_scale: Annotated[
+        float, typer.Option(help="Size of the strokes: 2 paints at half the resolution, 4 times as fast.")
+    ] = 1.0,
     hdr: Annotated[str, typer.Option(help="PQ and HLG: tonemap to SDR, or error.")] = "tonemap",
     start: Annotated[str | None, typer.Option(metavar="TIME", help="Begin here: seconds or [HH:]MM:SS.mmm.")] = None,
     end: Annotated[str | None, typer.Option(metavar="TIME", help="Stop here.")] = None,
@@ -97,6 +103,8 @@ def command(
         "flow": flow,
         "model": stylizer,
         "hdr": hdr,
+        "resize": resize,
+        "stroke_scale": stroke_scale,
         "start": start,
         "end": end,
         "duration": duration,
