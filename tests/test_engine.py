@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from videonst.engines import Engine, onnx, providers
+from videonst.engines import Engine, HoldsStatistics, onnx, providers
 from videonst.engines.onnx import OnnxEngine
 from videonst.engines.providers import DeviceError, check_device, check_devices
 from videonst.errors import InputError, VideoNSTError
@@ -48,7 +48,7 @@ def test_one_style_alone_equals_its_row_of_weights(engine, small_model):
     session = ort.InferenceSession(small_model, providers=["CPUExecutionProvider"])
     for slot, name in enumerate("abc", start=1):
         weights = np.eye(4, dtype=np.float32)[slot : slot + 1]
-        (expected,) = session.run(None, {"frame": frame.pixels[None], "style_weights": weights})
+        (expected,) = session.run(["stylized"], {"frame": frame.pixels[None], "style_weights": weights})
         assert np.array_equal(engine.stylize(frame, StyleMix.parse(name)).pixels, expected[0])
 
 
@@ -101,6 +101,31 @@ def test_pixels_may_lie_anywhere_in_memory(engine):
     mix = StyleMix.parse("a")
     expected = engine.stylize(frame.with_pixels(np.ascontiguousarray(flipped.pixels)), mix)
     assert np.array_equal(engine.stylize(flipped, mix).pixels, expected.pixels)
+
+
+def test_statistics_are_held_on_request(engine):
+    first, second = picture(40, 44), picture(44, 40)
+    mix = StyleMix.parse("a:1,b:1")
+    assert isinstance(engine, HoldsStatistics)
+    plain, statistics = engine.stylize_holding(first, mix, None, 0.9)
+    assert np.array_equal(plain.pixels, engine.stylize(first, mix).pixels)
+    loose, own = engine.stylize_holding(second, mix, statistics, 0.0)
+    assert np.array_equal(loose.pixels, engine.stylize(second, mix).pixels)
+    held, used = engine.stylize_holding(second, mix, statistics, 0.75)
+    assert not np.array_equal(held.pixels, loose.pixels)
+    stem = np.s_[:, : 2 * 32]  # means and variances of what no held statistics lie before
+    np.testing.assert_allclose(used[stem], (0.75 * statistics + 0.25 * own)[stem], rtol=1e-3, atol=1e-4)
+    same, kept = engine.stylize_holding(first, mix.with_strength(0), statistics, 0.5)
+    assert same is first
+    assert kept is statistics
+
+
+def test_a_model_file_without_statistics_paints_as_ever(engine, monkeypatch):
+    monkeypatch.setattr(engine, "_holds", False)
+    frame, mix = picture(40, 44), StyleMix.parse("a")
+    painted, statistics = engine.stylize_holding(frame, mix, None, 0.5)
+    assert np.array_equal(painted.pixels, engine.stylize(frame, mix).pixels)
+    assert statistics is None
 
 
 def test_description(engine):

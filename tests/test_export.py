@@ -19,6 +19,7 @@ from videonst.engines.metadata import ModelMetadata, StyleInfo, read_metadata  #
 from videonst.errors import InputError, VideoNSTError  # noqa: E402
 from videonst.export import describe_paintings, export_onnx, load_network  # noqa: E402
 from videonst.network import StyleNetwork  # noqa: E402
+from videonst.network.model import normalise  # noqa: E402
 from videonst.training.data import Painting  # noqa: E402
 
 STYLES = [StyleInfo(name=n) for n in "abc"]
@@ -80,19 +81,11 @@ def test_graph_is_lean_and_of_opset_18(small_model):
     for kind in count:  # every operator in its form of opset 18 or before
         assert onnx.defs.get_schema(kind, 18).since_version <= 18
     assert not count.keys() & {"Loop", "If", "Scan", "Identity", "Constant", "BatchNormalization", "ConstantOfShape"}
-    assert count["MatMul"] == count["Split"] == 1
-    assert count["Cast"] == 2
-    assert count["Conv"] == count["InstanceNormalization"] == 11
-    assert len(model.graph.node) <= 115
-
-
-def test_normalisation_has_constant_scale_and_no_bias(small_model):
-    model = onnx.load(small_model)
-    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "InstanceNormalization":
-            assert (constants[node.input[1]] == 1).all()
-            assert (constants[node.input[2]] == 0).all()
+    assert count["MatMul"] == 1
+    assert count["Split"] == 2
+    assert count["Cast"] <= 4
+    assert count["Conv"] == count["ReduceMean"] == count["ReduceL2"] == 11
+    assert len(model.graph.node) <= 400
 
 
 def test_half_graph_normalises_in_fp32_and_convolves_in_fp16(half_model):
@@ -101,25 +94,73 @@ def test_half_graph_normalises_in_fp32_and_convolves_in_fp16(half_model):
     types |= {t.name: t.data_type for t in model.graph.initializer}
     half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
     for node in model.graph.node:
-        if node.op_type == "InstanceNormalization":
-            assert {types[name] for name in node.input} == {single}
+        if node.op_type in ("ReduceMean", "ReduceL2"):
+            assert types[node.input[0]] == single
         if node.op_type in ("Conv", "Resize", "Relu", "Sigmoid"):
             assert types[node.output[0]] == half
-    producers = {name: node.op_type for node in model.graph.node for name in node.output}
-    assert not [n for n in model.graph.node if n.op_type == "Cast" and producers.get(n.input[0]) == "Cast"]
     assert types["bank"] == single
-    assert Counter(n.op_type for n in model.graph.node)["Cast"] == 2 * 11 + 4
 
 
 @pytest.mark.parametrize("name", ["small_model", "half_model"])
-def test_inputs_and_outputs(name, request):
+def test_inputs_and_outputs(name, request, small_network):
+    size = small_network.statistics_size
     session = ort.InferenceSession(request.getfixturevalue(name), providers=["CPUExecutionProvider"])
     values = [(v.name, v.type, v.shape) for v in (*session.get_inputs(), *session.get_outputs())]
     assert values == [
         ("frame", "tensor(uint8)", [1, "height", "width", 3]),
         ("style_weights", "tensor(float)", [1, 4]),
         ("stylized", "tensor(uint8)", [1, "height", "width", 3]),
+        ("used_statistics", "tensor(float)", [1, size]),
     ]
+    optional = session.get_overridable_initializers()
+    assert {(v.name, v.type, tuple(v.shape)) for v in optional} == {
+        ("statistics", "tensor(float)", (1, size)),
+        ("hold", "tensor(float)", (1,)),
+    }
+
+
+def statistics_of(network: StyleNetwork, frame: np.ndarray, mix: list[float]) -> np.ndarray:
+    """Mean and variance of what every normalisation is given, in order, taken on the way through the plain network."""
+    found = []
+
+    def watched(x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
+        found.extend((x.mean((2, 3)), x.var((2, 3), unbiased=False)))
+        return normalise(x, gamma, beta)
+
+    with torch.no_grad():
+        network(torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255, torch.tensor([mix]), watched)
+    return torch.cat(found, 1).numpy()
+
+
+def test_statistics_are_those_of_the_plain_network(small_model, small_network):
+    frame, mix = picture(40, 52), [0.0, 0.2, 0.5, 0.3]
+    session = ort.InferenceSession(small_model, providers=["CPUExecutionProvider"])
+    feed = {"frame": frame[None], "style_weights": np.array([mix], np.float32)}
+    plain, used = session.run(None, feed)
+    np.testing.assert_allclose(used, statistics_of(small_network, frame, mix), rtol=1e-2, atol=1e-3)
+    for hold, statistics in ((0.0, used * 3 + 1), (1.0, used)):
+        held, again = session.run(None, feed | {"statistics": statistics, "hold": np.float32([hold])})
+        assert np.abs(held.astype(int) - plain).max() <= (1 if hold else 0)
+        np.testing.assert_allclose(again, used, rtol=1e-3, atol=1e-4)
+
+
+def test_held_statistics_keep_what_stays_from_changing(small_model):
+    """A white square comes in. With its statistics held, the far side of the picture is painted as before."""
+    before, mix = picture(96, 256), np.float32([[0, 0.5, 0.5, 0]])
+    before = cv2.GaussianBlur(before, (0, 0), 2)
+    after = before.copy()
+    after[20:76, :60] = 255
+    session = ort.InferenceSession(small_model, providers=["CPUExecutionProvider"])
+    first, statistics = session.run(None, {"frame": before[None], "style_weights": mix})
+    feed = {"frame": after[None], "style_weights": mix}
+    plain, _ = session.run(None, feed)
+    held, used = session.run(None, feed | {"statistics": statistics, "hold": np.float32([1])})
+    half, _ = session.run(None, feed | {"statistics": statistics, "hold": np.float32([0.5])})
+    changes = [float(np.abs(p.astype(int) - first)[0, :, 200:].mean()) for p in (plain, half, held)]
+    assert changes[0] > 1
+    assert changes[2] < 0.05
+    assert changes[2] < changes[1] < changes[0]
+    np.testing.assert_allclose(used, statistics, rtol=1e-4, atol=1e-6)
 
 
 def test_file_holds_no_paths_of_this_machine(small_model):
@@ -173,7 +214,7 @@ def test_export_leaves_the_network_as_it_is(small_network, half_model):
 
 @pytest.mark.parametrize("name", ["body.3.weight", "bank"])
 def test_a_file_that_paints_differently_is_refused(small_network, tmp_path, monkeypatch, name):
-    build = export._build
+    build = export.build_graph
 
     def corrupt(network: StyleNetwork, precision: str) -> onnx.ModelProto:
         model = build(network, precision)
@@ -183,7 +224,7 @@ def test_a_file_that_paints_differently_is_refused(small_network, tmp_path, monk
         tensor.CopyFrom(onnx.numpy_helper.from_array(values, name))
         return model
 
-    monkeypatch.setattr(export, "_build", corrupt)
+    monkeypatch.setattr(export, "build_graph", corrupt)
     target = tmp_path / "model.onnx"
     target.write_bytes(b"before")
     with pytest.raises(VideoNSTError, match=r"does not paint as torch does at 64x64: .*nothing was written"):

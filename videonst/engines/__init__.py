@@ -4,11 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 from videonst.engines.metadata import SizeRules, StyleInfo
 from videonst.frame import Frame
 from videonst.styles import StyleMix
 
-__all__ = ["Engine", "EngineDescription", "Stateful"]
+__all__ = ["Engine", "EngineDescription", "HoldsStatistics", "Stateful", "Statistics"]
+
+Statistics = npt.NDArray[np.float32]
+"""Mean and variance of every channel that a network normalises, (1, n); n depends on the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +50,26 @@ class Engine(Protocol):
         Raises:
             InputError: a style that the engine does not know, or a frame that it cannot take.
             VideoNSTError: the device failed, such as for want of memory.
+        """
+        ...
+
+
+@runtime_checkable
+class HoldsStatistics(Engine, Protocol):
+    """An engine whose normalisation can hold statistics of earlier frames, so that the picture does not pulse."""
+
+    def stylize_holding(
+        self, frame: Frame, mix: StyleMix, statistics: Statistics | None, hold: float
+    ) -> tuple[Frame, Statistics | None]:
+        """As `stylize`, normalised with `own + hold * (statistics - own)`.
+
+        Args:
+            frame, mix: as for `stylize`.
+            statistics: as returned for an earlier frame; None takes the frame's own.
+            hold: 0 (the frame's own statistics, as `stylize` does) to 1.
+
+        Returns:
+            The painted frame, and the statistics it was normalised with; None where the model cannot hold any.
         """
         ...
 

@@ -3,13 +3,14 @@
 import functools
 import hashlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from videonst.engines import EngineDescription
+from videonst.engines import EngineDescription, Statistics
 from videonst.engines.colour import keep_colour
 from videonst.engines.metadata import ModelMetadata, read_metadata
 from videonst.engines.providers import AUTO_ORDER, HALF_DEVICES, DeviceError, one_line, open_session
@@ -37,7 +38,7 @@ class OnnxEngine:
             suits the device.
         device: "auto" (the best that works), "cuda", "tensorrt", "coreml" or "cpu".
         threads: of the CPU; None takes the physical cores.
-        cpu_precision: of a shipped model on the CPU: "fp32" as trained, or "int8", which is 1.4 (`tiny`) to 1.9 times
+        cpu_precision: of a shipped model on the CPU: "fp32" as trained, or "int8", which is 1.6 (`tiny`) to 2.2 times
             (`fast`) as fast where the processor has 8-bit dot products and paints about a level differently.
 
     Raises:
@@ -75,6 +76,28 @@ class OnnxEngine:
             InputError: a style that the model does not hold, or a frame smaller than the model's minimum.
             VideoNSTError: the device failed, such as for want of memory.
         """
+        return self._paint(frame, mix, lambda weights: _run(self._session, frame.pixels, weights))
+
+    def stylize_holding(
+        self, frame: Frame, mix: StyleMix, statistics: Statistics | None, hold: float
+    ) -> tuple[Frame, Statistics | None]:
+        """See `HoldsStatistics`. Model files of before that normalise as `stylize` does, and give None."""
+        if not self._holds:
+            return self.stylize(frame, mix), None
+        used = statistics
+
+        def run(weights: npt.NDArray[np.float32]) -> Pixels:
+            nonlocal used
+            feed = {"frame": np.ascontiguousarray(frame.pixels)[None], "style_weights": weights}
+            if statistics is not None:
+                feed |= {"statistics": statistics, "hold": np.array([hold], np.float32)}
+            painted, used = self._session.run(["stylized", "used_statistics"], feed)
+            pixels: Pixels = painted[0]
+            return pixels
+
+        return self._paint(frame, mix, run), used
+
+    def _paint(self, frame: Frame, mix: StyleMix, run: Callable[[npt.NDArray[np.float32]], Pixels]) -> Frame:
         weights: npt.NDArray[np.float32] = self._weights(mix)
         minimum = self.metadata.size.minimum
         if min(frame.height, frame.width) < minimum:
@@ -82,7 +105,7 @@ class OnnxEngine:
         if mix.strength == 0:
             return frame
         try:
-            painted = _run(self._session, frame.pixels, weights)
+            painted = run(weights)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise VideoNSTError(
                 f"{self._device} failed on a frame of {frame.width}x{frame.height} ({one_line(error)}); "
@@ -114,6 +137,7 @@ class OnnxEngine:
         if np.abs(painted.astype(int) - trial).max() > TRIAL_TOLERANCE:
             raise DeviceError(device, f"it computes wrongly with {path.name}; update its driver")
         self._device = device
+        self._holds = "used_statistics" in {output.name for output in self._session.get_outputs()}
         if device == "cpu" and self.metadata.precision == "fp16":
             log.warning("%s is in half precision, which is slow on the CPU; use the model without .fp16", path)
         log.info("repainting with %s on %s", path.name, device)

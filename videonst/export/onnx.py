@@ -22,7 +22,7 @@ from videonst.engines.providers import open_session
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Pixels
 from videonst.network import TIERS, StyleNetwork
-from videonst.network.model import PHOTO
+from videonst.network.model import PHOTO, Normalise
 from videonst.training.data import Painting
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,9 @@ def export_onnx(
     """Writes a model file. It appears at `path` complete and checked, or not at all.
 
     Graph: `frame` uint8 (1, H, W, 3) RGB and `style_weights` float32 (1, styles + 1), slot 0 the photograph, give
-    `stylized` uint8 (1, H, W, 3). H and W are free from 16 up.
+    `stylized` uint8 (1, H, W, 3). H and W are free from 16 up. Two inputs more may be left out: `statistics`, float32
+    (1, n), as an earlier frame gave it in the output `used_statistics`, and `hold` (1,), its weight; see
+    `HeldStatistics`.
 
     Args:
         network: trained network; left as it is.
@@ -104,7 +106,7 @@ def export_onnx(
     )
     if precision == "fp16":
         _require_range(reference)
-    model = _build(reference.network, precision)
+    model = build_graph(reference.network, precision)
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,16 +156,16 @@ def describe_paintings(paintings: Sequence[Painting]) -> tuple[StyleInfo, ...]:
 
 
 class FrameNetwork(nn.Module):
-    """The network with 8-bit frames at both ends, as the graph has it."""
+    """The network with 8-bit frames at both ends."""
 
     def __init__(self, network: StyleNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, frame: Tensor, style_weights: Tensor) -> Tensor:
+    def forward(self, frame: Tensor, style_weights: Tensor, norm: Normalise | None = None) -> Tensor:
         """Repaints `frame`, uint8 (1, H, W, 3), with `style_weights`, float32 (1, styles + 1); same shape and type."""
         x = frame.permute(0, 3, 1, 2).to(self.network.stem.weight.dtype) / 255
-        y: Tensor = self.network(x, style_weights)
+        y: Tensor = self.network(x, style_weights, norm)
         return (y * 255 + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
     @torch.no_grad()
@@ -173,19 +175,37 @@ class FrameNetwork(nn.Module):
         return painted
 
 
-def _build(network: StyleNetwork, precision: str) -> onnx.ModelProto:
-    """The graph, with weights under the names that they have in the network."""
+class HoldingNetwork(FrameNetwork):
+    """The same with statistics that may be held, as the graph has it."""
+
+    def forward(  # type: ignore[override]
+        self, frame: Tensor, style_weights: Tensor, statistics: Tensor, hold: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The repainted frame, and the statistics that it was normalised with; see `HeldStatistics`."""
+        norm = self.network.hold(statistics, hold)
+        return super().forward(frame, style_weights, norm), norm.used()
+
+
+def build_graph(network: StyleNetwork, precision: str, *, holding: bool = True) -> onnx.ModelProto:
+    """The graph, with weights under the names that they have in the network.
+
+    Args:
+        network: left as it is.
+        precision: of `GRAPH_PRECISIONS`.
+        holding: with the inputs and the output of `HoldingNetwork`.
+    """
     network = copy.deepcopy(network)
     if precision == "fp16":
         bank = network.bank.data
         network.half().bank.data = bank  # mixtures of γ and β are made in fp32
+    defaults = {"statistics": torch.zeros(1, network.statistics_size), "hold": torch.zeros(1)} if holding else {}
     side = torch.export.Dim("height", min=MINIMUM_SIZE), torch.export.Dim("width", min=MINIMUM_SIZE)
     program = torch.onnx.export(
-        FrameNetwork(network).eval(),
-        (torch.zeros(1, 61, 79, 3, dtype=torch.uint8), torch.zeros(1, len(network.bank))),
-        input_names=["frame", "style_weights"],
-        output_names=["stylized"],
-        dynamic_shapes={"frame": {1: side[0], 2: side[1]}, "style_weights": {}},
+        (HoldingNetwork if holding else FrameNetwork)(network).eval(),
+        (torch.zeros(1, 61, 79, 3, dtype=torch.uint8), torch.zeros(1, len(network.bank)), *defaults.values()),
+        input_names=["frame", "style_weights", *defaults],
+        output_names=["stylized", "used_statistics"] if holding else ["stylized"],
+        dynamic_shapes={"frame": {1: side[0], 2: side[1]}, "style_weights": {}} | {name: {} for name in defaults},
         opset_version=OPSET,
         dynamo=True,
         external_data=False,
@@ -203,7 +223,10 @@ def _build(network: StyleNetwork, precision: str) -> onnx.ModelProto:
         for value in node.outputs:
             value.metadata_props.clear()
     model.graph.name = f"videonst-{network.tier}"
-    return program.model_proto
+    proto: onnx.ModelProto = program.model_proto
+    # An input that is an initialiser too may be left out, and has this value then: each frame's own statistics.
+    proto.graph.initializer.extend(numpy_helper.from_array(value.numpy(), name) for name, value in defaults.items())
+    return proto
 
 
 def measure_parity(model: Path, reference: FrameNetwork) -> tuple[Parity, ...]:

@@ -8,6 +8,7 @@ Layout differs from the paper's for speed only: no full-resolution convolution. 
 (identical to space-to-depth followed by a convolution), the head a convolution followed by depth-to-space.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -96,40 +97,59 @@ class StyleNetwork(nn.Module):
         pieces = rows.split([c for width in self.norm_channels for c in (width, width)], dim=1)
         return list(zip(pieces[::2], pieces[1::2], strict=True))
 
-    def forward(self, frame: Tensor, weights: Tensor) -> Tensor:
+    @property
+    def statistics_size(self) -> int:
+        """Numbers in the statistics of all normalisation layers: mean and variance of every channel."""
+        return 2 * sum(self._statistics_channels())
+
+    def _statistics_channels(self) -> list[int]:
+        return [*self.norm_channels[:-1], self.norm_channels[-1] * self.shuffle**2]
+
+    def hold(self, statistics: Tensor, hold: Tensor) -> "HeldStatistics":
+        """A normalisation for `forward` that holds statistics of other frames.
+
+        Args:
+            statistics: (1, statistics_size).
+            hold: (1,), their weight, 0 to 1.
+        """
+        return HeldStatistics(statistics, hold, self._statistics_channels())
+
+    def forward(self, frame: Tensor, weights: Tensor, norm: "Normalise | None" = None) -> Tensor:
         """Repaints a batch.
 
         Args:
             frame: (B, 3, H, W), RGB in [0, 1], H and W at least 16.
             weights: (B, styles + 1), summing to 1 for a plain mixture; slot 0 is the photo.
+            norm: one made by `hold`; None takes each frame's own statistics.
 
         Returns:
             (B, 3, H, W) in [0, 1]. With all weight on slot 0 it is `frame`.
         """
-        painted = self.paint(frame, weights)
+        painted = self.paint(frame, weights, norm)
         keep = weights[:, PHOTO, None, None, None].clamp(min=0).square().to(frame.dtype)
         return keep * frame + (1 - keep) * painted
 
-    def paint(self, frame: Tensor, weights: Tensor) -> Tensor:
+    def paint(self, frame: Tensor, weights: Tensor, norm: "Normalise | None" = None) -> Tensor:
         """The painted branch alone, before the photo slot is faded in. Same shapes as `forward`."""
+        normalised = norm or normalise
         height, width = frame.shape[2:]
-        norms = iter(self._rows((weights @ self.bank)[:, :, None, None].to(frame.dtype)))
+        norms = iter(self._rows((weights @ self.bank)[:, :, None, None]))
         # Extend by a fixed number of pixels, then cut to the multiple: static pads keep the exported graph simple.
         x = F.pad(frame, (0, MULTIPLE - 1, 0, MULTIPLE - 1), mode="reflect")
         x = x[:, :, : (height + MULTIPLE - 1) // MULTIPLE * MULTIPLE, : (width + MULTIPLE - 1) // MULTIPLE * MULTIPLE]
-        x = F.relu(normalise(self.stem(x), *next(norms)))
+        x = F.relu(normalised(self.stem(x), *next(norms)))
         for conv in self.down:
-            x = F.relu(normalise(conv(x), *next(norms)))
+            x = F.relu(normalised(conv(x), *next(norms)))
         for first, second in zip(self.body[::2], self.body[1::2], strict=True):
-            y = F.relu(normalise(first(x), *next(norms)))
-            x = x + normalise(second(y), *next(norms))
+            y = F.relu(normalised(first(x), *next(norms)))
+            x = x + normalised(second(y), *next(norms))
         for conv in self.up:
-            x = F.relu(normalise(conv(F.interpolate(x, scale_factor=2.0, mode="nearest")), *next(norms)))
+            x = F.relu(normalised(conv(F.interpolate(x, scale_factor=2.0, mode="nearest")), *next(norms)))
         # Each sub-pixel phase of the output is normalised on its own, with the γ and β of its colour: all phases get
         # the same mean and contrast, so depth-to-space cannot leave a grid.
         phases = self.shuffle**2
         gamma, beta = (row.repeat_interleave(phases, 1) for row in next(norms))
-        x = F.pixel_shuffle(normalise(self.head(x), gamma, beta), self.shuffle)
+        x = F.pixel_shuffle(normalised(self.head(x), gamma, beta), self.shuffle)
         x = torch.sigmoid(x)
         return x[:, :, :height, :width]
 
@@ -147,12 +167,58 @@ class PaddedConv(nn.Conv2d):
         return super().forward(F.pad(x, self.border, mode="reflect"))
 
 
+Normalise = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""As `normalise`: x, γ, β."""
+
+
 def normalise(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """Conditional instance normalisation, equation 5 of Dumoulin et al. Statistics in fp32, the rest in γ's type.
+    """Conditional instance normalisation, equation 5 of Dumoulin et al. Statistics, γ and β in fp32.
 
     Args:
         x: (B, C, H, W).
         gamma, beta: (B, C, 1, 1), already mixed over styles.
     """
-    y = F.instance_norm(x.float(), eps=1e-5).to(gamma.dtype) * gamma + beta
+    y = F.instance_norm(x.float(), eps=EPSILON) * gamma + beta
     return y.to(x.dtype)
+
+
+EPSILON = 1e-5
+"""Added to the variance; PyTorch's default."""
+
+
+class HeldStatistics:
+    """Conditional instance normalisation of a frame with statistics held from the frames before it, so that the whole
+    picture does not pulse when something enters it. Mean and variance in use are `own + hold * (held - own)`.
+
+    Wang et al. 2020 (ReReVST, global feature sharing) hold those of a sequence; here they may follow. With hold 0 the
+    result is that of `normalise` but for rounding. Mean and mean square are plain reductions and the rest is one
+    multiplication and addition a value, which ONNX Runtime computes as fast as its own instance normalisation.
+
+    Args:
+        statistics: (1, 2 x channels): for each normalisation in order the means, then the variances.
+        hold: (1,).
+        channels: of each normalisation.
+    """
+
+    def __init__(self, statistics: Tensor, hold: Tensor, channels: list[int]) -> None:
+        pieces = statistics[:, :, None, None].split([c for width in channels for c in (width, width)], dim=1)
+        self._held = iter(zip(pieces[::2], pieces[1::2], strict=True))
+        self._hold = hold
+        self._used: list[Tensor] = []
+
+    def __call__(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        wide = x.float()
+        mean = wide.mean((2, 3), keepdim=True)
+        square = torch.linalg.vector_norm(wide, dim=(2, 3), keepdim=True) ** 2 / (x.shape[2] * x.shape[3])
+        variance = (square - mean * mean).clamp(min=0)
+        held_mean, held_variance = next(self._held)
+        mean = mean + self._hold * (held_mean - mean)
+        variance = variance + self._hold * (held_variance - variance)
+        self._used += [mean, variance]
+        scale = gamma * torch.rsqrt(variance + EPSILON)
+        y: Tensor = wide * scale + (beta - mean * scale)
+        return y.to(x.dtype)
+
+    def used(self) -> Tensor:
+        """What this frame was normalised with, as `statistics` of the next; after the network has run."""
+        return torch.cat(self._used, dim=1)[:, :, 0, 0]

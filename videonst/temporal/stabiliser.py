@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from videonst.engines import Engine, EngineDescription, Stateful
+from videonst.engines import Engine, EngineDescription, HoldsStatistics, Stateful, Statistics
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.styles import StyleMix
@@ -37,6 +37,9 @@ CLAMP_WINDOW = 5
 SLACK = 12
 """The history may leave the range of the new painting in a window of this side, pixels, by this many levels (the
 neighbourhood clamp of temporal anti-aliasing, Karis 2014)."""
+
+STATISTICS_MEMORY = 4.0
+"""The statistics of the normalisation are held this many times as long as the history: 64 frames at the default."""
 
 LONGEST_GAP = Fraction(1)
 """Seconds between frames after which the past is forgotten: the camera was stopped, or much was skipped."""
@@ -127,25 +130,26 @@ class Stabiliser:
         repeated = past is not None and past.shows(frame, weights)
         if not repeated and self._cuts.is_cut(frame.pixels):
             past = None
-        share *= likeness(past.weights_held, weights) if past else 0.0
+        alike = likeness(past.weights_held, weights) if past else 0.0
+        share, hold = alike * share, alike * (1 - (1 - share) / STATISTICS_MEMORY)
         if past and repeated:
             self.last_painted = False
-            grey, painting = past.grey, past.painting
+            grey, painting, statistics = past.grey, past.painting, past.statistics
             history: Levels = cv2.addWeighted(past.history, share, painting, 1 - share, 0, dtype=cv2.CV_32F)
         else:
             grey = self._flow.prepare(frame.pixels)
             if past and share > 0:
                 carrying = _Background(lambda: self._carry(past, grey, frame))
                 try:
-                    painting = self.engine.stylize(frame, mix).pixels
+                    painting, statistics = self._paint(frame, mix, past, hold)
                 finally:
                     carrying.join()
                 history = _merge(painting, carrying.result(), share)
             else:
-                painting = self.engine.stylize(frame, mix).pixels
+                painting, statistics = self._paint(frame, mix, None, 0)
                 history = painting.astype(np.float32)
         held = share * past.weights_held + (1 - share) * weights if past else weights
-        self._past = _Past(frame, mix.keep_colour, grey, painting, weights, history, held)
+        self._past = _Past(frame, mix.keep_colour, grey, painting, weights, history, held, self.engine, statistics)
         shown: npt.NDArray[Any] = cv2.convertScaleAbs(history)
         return frame.with_pixels(shown)
 
@@ -156,16 +160,20 @@ class Stabiliser:
         past = self._past
         if past is None:
             return state
-        return state | {
-            "frame": past.frame.pixels,
-            "time": [past.frame.time.numerator, past.frame.time.denominator],
-            "keep_colour": past.keep_colour,
-            "painting": past.painting,
-            "weights": past.weights,
-            "history": past.history,
-            "weights_held": past.weights_held,
-            "mean_difference": self._cuts.mean,
-        }
+        return (
+            state
+            | {
+                "frame": past.frame.pixels,
+                "time": [past.frame.time.numerator, past.frame.time.denominator],
+                "keep_colour": past.keep_colour,
+                "painting": past.painting,
+                "weights": past.weights,
+                "history": past.history,
+                "weights_held": past.weights_held,
+                "mean_difference": self._cuts.mean,
+            }
+            | ({} if past.statistics is None else {"statistics": past.statistics})
+        )
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a `state()`, with the same engine and flow."""
@@ -179,9 +187,19 @@ class Stabiliser:
         grey = self._flow.prepare(frame.pixels)
         self._past = _Past(
             frame, state["keep_colour"], grey, state["painting"], state["weights"], state["history"],
-            state["weights_held"],
+            state["weights_held"], self.engine, state.get("statistics"),
         )  # fmt: skip
         self._cuts.resume(frame.pixels, state["mean_difference"])
+
+    def _paint(
+        self, frame: Frame, mix: StyleMix, past: "_Past | None", hold: float
+    ) -> tuple[Pixels, Statistics | None]:
+        """What the engine makes of the frame, with the statistics of the shot held where it can."""
+        if not isinstance(self.engine, HoldsStatistics):
+            return self.engine.stylize(frame, mix).pixels, None
+        held = past.statistics if past and past.engine is self.engine else None
+        painted, used = self.engine.stylize_holding(frame, mix, held, hold)
+        return painted.pixels, used
 
     def _carry(self, past: "_Past", grey: Pixels, frame: Frame) -> "_Carried":
         """The history where it has moved to by now. Runs beside the engine."""
@@ -217,6 +235,8 @@ class _Past:
         weights: of its mixture.
         history: what was shown, float32 (H, W, 3), levels.
         weights_held: mean mixture of the paintings in the history.
+        engine: that painted.
+        statistics: of its normalisation, None where it holds none.
     """
 
     frame: Frame
@@ -226,6 +246,8 @@ class _Past:
     weights: Weights
     history: Levels
     weights_held: Weights
+    engine: Engine
+    statistics: Statistics | None
 
     def leads_to(self, frame: Frame, mix: StyleMix) -> bool:
         same = self.frame.pixels.shape == frame.pixels.shape and self.keep_colour == mix.keep_colour

@@ -253,7 +253,7 @@ class Trainer:
         """Mean over styles of `perceptual.temporal.warping_error` on always the same photographs and motion."""
         crop = self.recipe.stages[-1].crop
         photos = self.photographs.batch(0, EVALUATED_PHOTOS, crop, (1.0, 1.0)).to(self.device)
-        motion = move(photos, (self.recipe.seed, self.recipe.steps))  # no step of the run draws this
+        motion = move(photos, (self.recipe.seed, 0, 1))  # a step draws from two numbers: none draws this
         errors = []
         for weights in torch.eye(len(self.paintings) + 1, device=self.device)[PHOTO + 1 :]:
             rows = weights.expand(EVALUATED_PHOTOS, -1)
