@@ -54,11 +54,7 @@ def make_clip(
     width, height = size
     exact_start = {"movie_timescale": str(time_base.denominator)} if path.suffix in (".mp4", ".mov") else {}
     with av.open(str(path), "w", options=exact_start) as output:
-        options = (
-            {"crf": "4", "bf": str(b_frames), "preset": "veryfast", "g": str(keyframe_interval)}
-            if codec == "libx264"
-            else {}
-        )
+        options = _encoder_options(codec, b_frames, keyframe_interval)
         video = output.add_stream(codec, rate=25, options=options)
         video.width, video.height, video.pix_fmt = width, height, pixel_format
         video.set_display_matrix(display_matrix)
@@ -80,6 +76,20 @@ def make_clip(
         for sound in sounds:
             _write_sine(output, sound, seconds=float((ends[-1] - pts[0]) * time_base))
     return path
+
+
+def _encoder_options(codec: str, b_frames: int, keyframe_interval: int) -> dict[str, str]:
+    """Close to lossless, and quick."""
+    frames = {"bf": str(b_frames), "g": str(keyframe_interval)}
+    return {
+        "libx264": {"crf": "4", "preset": "veryfast", **frames},
+        "libx265": {"x265-params": f"log-level=error:crf=4:bframes={b_frames}", "preset": "ultrafast"},
+        "libvpx-vp9": {"crf": "4", "b": "0", "deadline": "realtime", "cpu-used": "8"},
+        "libsvtav1": {"crf": "5", "preset": "12"},
+        "mpeg4": {"flags": "+qscale", "global_quality": "118", **frames},
+        "mpeg2video": {"flags": "+qscale", "global_quality": "118", **frames},
+        "mjpeg": {"flags": "+qscale", "global_quality": "118"},
+    }.get(codec, {})
 
 
 def copy(path: Path, target: Path, *, limit: int | None = None, shrink: int = 1, trim: Trim = WHOLE, **options) -> Path:

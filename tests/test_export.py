@@ -214,7 +214,7 @@ def test_export_leaves_the_network_as_it_is(small_network, half_model):
 
 @pytest.mark.parametrize("name", ["body.3.weight", "bank"])
 def test_a_file_that_paints_differently_is_refused(small_network, tmp_path, monkeypatch, name):
-    build = export._build
+    build = export.build_graph
 
     def corrupt(network: StyleNetwork, precision: str) -> onnx.ModelProto:
         model = build(network, precision)
@@ -224,7 +224,7 @@ def test_a_file_that_paints_differently_is_refused(small_network, tmp_path, monk
         tensor.CopyFrom(onnx.numpy_helper.from_array(values, name))
         return model
 
-    monkeypatch.setattr(export, "_build", corrupt)
+    monkeypatch.setattr(export, "build_graph", corrupt)
     target = tmp_path / "model.onnx"
     target.write_bytes(b"before")
     with pytest.raises(VideoNSTError, match=r"does not paint as torch does at 64x64: .*nothing was written"):

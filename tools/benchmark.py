@@ -35,7 +35,7 @@ from videonst.sources import open_source
 from videonst.styles import StyleMix
 
 SIZE = (360, 640)
-TIERS = ("full", "fast", "tiny")
+TIERS = ("full", "fast", "tiny", "fast.int8", "tiny.int8")
 
 
 def main() -> None:

@@ -34,14 +34,19 @@ def card(tier: str) -> str:
         for n in ("", "-8")
     }
     recipe = metadata.training.recipe
-    sizes = {p: (ROOT / "models" / f"{tier}{p}.onnx").stat().st_size / 1e6 for p in ("", ".fp16")}
-    half = read_metadata(ROOT / "models" / f"{tier}.fp16.onnx")
+    files = {
+        path.name: use
+        for suffix, use in ((".onnx", "fp32, {:.1f} MB, CPU"), (".fp16.onnx", "{:.1f} MB, GPU"),
+                            (".int8.onnx", "{:.1f} MB, live on a CPU"))
+        if (path := ROOT / "models" / f"{tier}{suffix}").exists()
+    }  # fmt: skip
+    sizes = {name: (ROOT / "models" / name).stat().st_size / 1e6 for name in files}
+    described = ", ".join(f"`{name}` ({use.format(sizes[name])})" for name, use in files.items())
     lines = [
         f"# {tier}",
         "",
         f"Multi-style network with conditional instance normalisation, tier `{tier}`: {len(metadata.styles)} styles",
-        "and the photograph in one file. Files: "
-        f"`{tier}.onnx` (fp32, {sizes['']:.1f} MB, CPU), `{tier}.fp16.onnx` ({sizes['.fp16']:.1f} MB, GPU).",
+        f"and the photograph in one file. Files: {described}.",
         "",
         "## Training",
         "",
@@ -57,8 +62,8 @@ def card(tier: str) -> str:
         "| --- | --- | --- | --- | --- |",
         *(
             f"| {name} | {p.width}x{p.height} | {p.maximum} | {p.mean:.4f} | {p.p99_9:g} |"
-            for name, m in ((f"{tier}.onnx", metadata), (f"{tier}.fp16.onnx", half))
-            for p in m.parity
+            for name in files
+            for p in read_metadata(ROOT / "models" / name).parity
         ),
         "",
         "## Quality on the 32 held-out photographs",

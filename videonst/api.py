@@ -1,6 +1,8 @@
 """What most programs need: load a model, repaint a picture, convert a file."""
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ from videonst import __version__
 from videonst.engines import Engine, EngineDescription
 from videonst.engines.none import NoneEngine
 from videonst.engines.onnx import OnnxEngine
+from videonst.engines.strokes import StrokeScaled
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.pipeline import PipelineProgress, run
+from videonst.resize import Resize, resized
 from videonst.sinks import Resumable, Sink, open_sink
 from videonst.sinks.stdout import DEFAULT_STREAM_FORMAT
 from videonst.sources import Source, open_source
@@ -114,6 +118,8 @@ def convert(
     device: str = "auto",
     engine: str = "onnx",
     hdr: str = "tonemap",
+    resize: str | None = None,
+    stroke_scale: float = 1.0,
     start: Time | None = None,
     end: Time | None = None,
     duration: Time | None = None,
@@ -144,6 +150,8 @@ def convert(
         flow: how motion is found: "ultrafast", "fast" or "medium".
         model, device, engine: as in `load`; `model` may be loaded already.
         hdr: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
+        resize: size of the output, "1280x720", "720p" (of the shorter side) or a factor such as "0.5"; see `Resize`.
+        stroke_scale: size of the strokes: 2 paints them twice as large, at half the resolution, and four times as fast.
         start, end, duration: the part of a video to convert, as seconds or text, [HH:]MM:SS with decimals, counted
             from where the clip starts. The output begins, at time 0, with the first frame at or after `start`.
         drop: what not to copy: "audio", "subtitles", "data", "attachments" (cover art included), "alpha" (laid over
@@ -161,7 +169,7 @@ def convert(
         progress: called after every frame, in the calling thread.
 
     Returns:
-        Frames done and their rate.
+        Frames done, their rate, and how many of a damaged input were lost.
 
     Raises:
         InputError: anything that cannot be done as asked, before work starts.
@@ -171,9 +179,13 @@ def convert(
     stylizer = model if isinstance(model, Stylizer) else load(model, device=device, engine=engine)
     mix = _mix_for(stylizer, style, strength, keep_colour)
     trim = Trim.parse(start, end, duration)
+    size = None if resize is None else Resize.parse(resize)
+    if stylizer.styles and stroke_scale != 1:
+        stylizer = Stylizer(StrokeScaled(stylizer.engine, stroke_scale))
     steadied = stylizer.steady(steady, flow=flow) if stylizer.styles else stylizer.engine
     with (
-        open_source(source, trim, rate=_rate(rate), hdr=hdr, strict=strict, timeout=timeout) as frames,
+        open_source(source, trim, rate=_rate(rate), hdr=hdr, strict=strict, timeout=timeout) as original,
+        contextlib.nullcontext(resized(original, size)) as frames,
         open_sink(
             target,
             frames.info,
@@ -188,7 +200,8 @@ def convert(
             resume=resume,
         ) as sink,
     ):
-        return _run(frames, steadied, mix, sink, progress)
+        done = _run(frames, steadied, mix, sink, progress)
+    return replace(done, frames_lost=frames.info.damage.lost)
 
 
 def _run(

@@ -20,12 +20,14 @@ class PipelineProgress:
         frames_total: what the source states, None where it does not say.
         frames_per_second: mean since the start of this run.
         seconds_left: estimate, None where the total is unknown or nothing is done yet.
+        frames_lost: frames and pictures of a damaged input that could not be read; known at the end.
     """
 
     frames_done: int
     frames_total: int | None
     frames_per_second: float
     seconds_left: float | None
+    frames_lost: int = 0
 
 
 def run(

@@ -140,6 +140,12 @@ def test_no_camera_and_no_picture_are_said(monkeypatch: pytest.MonkeyPatch):
     assert chosen.backend == cv2.CAP_GSTREAMER
 
 
+def test_opencv_says_nothing_of_a_missing_camera(capfd: pytest.CaptureFixture[str]):
+    with pytest.raises(InputError, match="cannot open camera /dev/video99"):
+        CameraSource("/dev/video99")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_linux_lists_cameras_without_their_metadata_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(camera_module.platform, "system", lambda: "Linux")
     for node, index, name in [("video10", 0, "Dock"), ("video0", 0, "Built-in"), ("video1", 1, "Built-in")]:

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from videonst.errors import InputError
@@ -56,12 +56,14 @@ def test_cut_off_in_the_header(data: bytes, keep: int):
         decode(data[:keep], max_pixels=10_000)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8", b"RIFF\0\0\0\0WEBP", b"\x89PNG\r\n\x1a\n"]))
 def test_noise_is_refused(noise: bytes, head: bytes):
     with pytest.raises(InputError):
         decode(head + noise, max_pixels=10_000)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(PICTURES)), st.integers(30, 400), st.integers(0, 255))
 def test_damaged_pictures_are_refused_or_have_their_size(name: str, place: int, value: int):
     data = bytearray(PICTURES[name])

@@ -398,8 +398,10 @@ def test_a_source_that_fails_is_told(small_model: Path):
         raise InputError("camera 0 does not open")
 
     settings = ServeSettings(engines=Engines(small_model), open_capture=unplugged, source_name="camera 0")
-    with running(settings) as server, open_socket(server, "ws/source") as socket:
-        assert closed_with(socket) == (FAILED, "camera 0 does not open")
+    with running(settings) as server:
+        for _ in range(2):  # who comes later tries again
+            with open_socket(server, "ws/source") as socket:
+                assert closed_with(socket) == (FAILED, "camera 0 does not open")
 
 
 def test_without_a_source_there_is_nothing_to_view(server: PageServer):

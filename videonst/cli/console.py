@@ -4,13 +4,17 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from videonst.batch import Job, Outcome
     from videonst.pipeline import PipelineProgress
 
 STYLE_HELP = "Mixture of styles: NAME or NAME:SHARE,NAME:SHARE; see `videonst styles`."
@@ -49,10 +53,7 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-@contextmanager
-def frame_progress(label: str) -> Iterator[Callable[["PipelineProgress"], None]]:
-    """A bar with frames per second and time left on stderr; silent where stderr is no terminal."""
-    from rich.console import Console
+def _bar(console: "Console") -> "Progress":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -63,22 +64,79 @@ def frame_progress(label: str) -> Iterator[Callable[["PipelineProgress"], None]]
         TextColumn("{task.fields[left]}"),
         TimeElapsedColumn(),
     )
-    bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
-    with bar:
-        task = bar.add_task(label, total=None, rate="", left="")
+    return Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True)
 
-        def update(progress: "PipelineProgress") -> None:
-            if _interrupted.is_set():
-                raise KeyboardInterrupt
-            bar.update(
-                task,
-                completed=progress.frames_done,
-                total=progress.frames_total,
-                rate=f"{progress.frames_per_second:.1f} fps",
-                left=time_left(progress.seconds_left),
-            )
 
-        yield update
+def _updating(bar: "Progress", task: "TaskID") -> Callable[["PipelineProgress"], None]:
+    def update(progress: "PipelineProgress") -> None:
+        if _interrupted.is_set():
+            raise KeyboardInterrupt
+        bar.update(
+            task,
+            completed=progress.frames_done,
+            total=progress.frames_total,
+            rate=f"{progress.frames_per_second:.1f} fps",
+            left=time_left(progress.seconds_left),
+        )
+
+    return update
+
+
+@contextmanager
+def frame_progress(label: str) -> Iterator[Callable[["PipelineProgress"], None]]:
+    """A bar with frames per second and time left on stderr; silent where stderr is no terminal."""
+    from rich.console import Console
+
+    with _bar(Console(stderr=True)) as bar:
+        yield _updating(bar, bar.add_task(label, total=None, rate="", left=""))
+
+
+@contextmanager
+def many_progress(
+    count: int,
+) -> Iterator[tuple[Callable[["Job"], Callable[["PipelineProgress"], None]], Callable[["Outcome"], "Outcome"]]]:
+    """Two bars, for all and for the one at work; and a line for each that is done, on stderr."""
+    from rich.console import Console
+
+    with _bar(Console(stderr=True)) as bar:
+        whole = bar.add_task("all", total=count, rate="", left="")
+        current = bar.add_task("", total=None, rate="", left="")
+
+        def begin(job: "Job") -> Callable[["PipelineProgress"], None]:
+            bar.reset(current, description=job.source.name, total=None, rate="", left="")
+            return _updating(bar, current)
+
+        def report(outcome: "Outcome") -> "Outcome":
+            bar.advance(whole)
+            typer.echo(f"{outcome.job.source}: {outcome.error or outcome.status}", err=True)
+            return outcome
+
+        yield begin, report
+
+
+def print_summary(outcomes: Sequence["Outcome"]) -> None:
+    """A table of what became of each, and the failures below it, on stderr."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("input", "output", "", "frames", "lost", "seconds", box=None)
+    for outcome in outcomes:
+        done = outcome.progress
+        table.add_row(
+            str(outcome.job.source),
+            str(outcome.job.target),
+            outcome.status,
+            str(done.frames_done) if done else "",
+            str(done.frames_lost or "") if done else "",
+            f"{outcome.seconds:.1f}" if done else "",
+        )
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(table)
+    failures = [outcome for outcome in outcomes if outcome.error]
+    for outcome in failures:
+        complain(f"{outcome.job.source}: {outcome.error}")
+    if failures:
+        complain(f"{len(failures)} of {len(outcomes)} failed")
 
 
 def time_left(seconds: float | None) -> str:

@@ -1,17 +1,32 @@
-"""`videonst convert`: one file in, one file out."""
+"""`videonst convert`: one file in, one file out; or many."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from videonst.cli.console import STYLE_HELP, Device, KeepColour, Model, Overwrite, Steady, Strength, frame_progress
+from videonst.cli.console import (
+    STYLE_HELP,
+    Device,
+    KeepColour,
+    Model,
+    Overwrite,
+    Steady,
+    Strength,
+    frame_progress,
+    many_progress,
+    print_summary,
+)
 
 
 def command(
-    source: Annotated[
-        str,
-        typer.Argument(metavar="IN", help="Video, picture, folder or pattern (%05d.png) of pictures, address, or -."),
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IN...",
+            help="Video, picture, folder or pattern (%05d.png) of pictures, address, or -. Several of them, a "
+            "folder of videos, wildcards or @list.txt: OUT is a folder.",
+        ),
     ],
     target: Annotated[
         str,
@@ -27,6 +42,12 @@ def command(
     model: Model = "fast",
     device: Device = "auto",
     engine: Annotated[str, typer.Option(help="onnx, or none: frames pass untouched, without a style.")] = "onnx",
+    resize: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Of the output: 1280x720, 720p (shorter side) or a factor.")
+    ] = None,
+    stroke_scale: Annotated[
+        float, typer.Option(help="Size of the strokes: 2 paints at half the resolution, 4 times as fast.")
+    ] = 1.0,
     hdr: Annotated[str, typer.Option(help="PQ and HLG: tonemap to SDR, or error.")] = "tonemap",
     start: Annotated[str | None, typer.Option(metavar="TIME", help="Begin here: seconds or [HH:]MM:SS.mmm.")] = None,
     end: Annotated[str | None, typer.Option(metavar="TIME", help="Stop here.")] = None,
@@ -47,6 +68,10 @@ def command(
     encoder_options: Annotated[
         list[str] | None, typer.Option("-e", metavar="KEY=VALUE", help="Option of FFmpeg's encoder; repeatable.")
     ] = None,
+    name: Annotated[
+        str, typer.Option(help="Of an output among many: {stem}, {suffix}, {number}, {parent} are filled in.")
+    ] = "{stem}{suffix}",
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave outputs alone that exist.")] = False,
     overwrite: Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run has finished.")] = False,
     rate: Annotated[str | None, typer.Option(help="Frames per second of numbered pictures; default 25.")] = None,
@@ -56,38 +81,61 @@ def command(
         str, typer.Option("--format", help="For OUT = -: matroska, webm, mpegts, nut or (fragmented) mp4.")
     ] = "matroska",
 ) -> None:
-    """Repaint a video or picture file; timing, sound, subtitles and metadata stay."""
+    """Repaint videos or pictures; timing, sound, subtitles and metadata stay. Exit code 1 if any of many failed."""
     from videonst.api import convert, load
+    from videonst.batch import convert_many, find_inputs, means_many, plan
     from videonst.sinks.codecs import parse_options
 
+    is_many = len(sources) > 1 or means_many(sources[0])
+    if is_many and target == "-":
+        raise typer.BadParameter("many inputs need a folder as OUT; standard output takes one")
+    if is_many and (rate is not None or timeout is not None):
+        raise typer.BadParameter("--rate and --timeout are for one sequence of pictures or one address")
+    jobs = plan(find_inputs(sources), Path(target), name) if is_many else []
+    if not is_many and skip_existing and Path(target).exists():
+        typer.echo(f"{target}: exists, skipped", err=True)
+        return
     stylizer = load(model, device=device, engine=engine)
-    with frame_progress(Path(source).name) as progress:
+    options: dict[str, Any] = {
+        "strength": strength,
+        "keep_colour": keep_colour,
+        "steady": steady,
+        "flow": flow,
+        "model": stylizer,
+        "hdr": hdr,
+        "resize": resize,
+        "stroke_scale": stroke_scale,
+        "start": start,
+        "end": end,
+        "duration": duration,
+        "drop": drop or (),
+        "codec": codec,
+        "crf": crf,
+        "preset": preset,
+        "encoder_options": parse_options(encoder_options or ()),
+        "overwrite": overwrite,
+        "resume": resume,
+        "strict": strict,
+    }
+    if is_many:
+        with many_progress(len(jobs)) as (begin, report):
+            outcomes = list(map(report, convert_many(jobs, style, skip_existing=skip_existing, begin=begin, **options)))
+        print_summary(outcomes)
+        if any(outcome.error for outcome in outcomes):
+            raise typer.Exit(1)
+        return
+    with frame_progress(Path(sources[0]).name) as progress:
         done = convert(
-            source,
+            sources[0],
             target,
             style,
-            strength=strength,
-            keep_colour=keep_colour,
-            steady=steady,
-            flow=flow,
-            model=stylizer,
-            hdr=hdr,
-            start=start,
-            end=end,
-            duration=duration,
-            drop=drop or (),
-            codec=codec,
-            crf=crf,
-            preset=preset,
-            encoder_options=parse_options(encoder_options or ()),
-            overwrite=overwrite,
-            resume=resume,
+            **options,
             rate=rate,
-            strict=strict,
             timeout=timeout,
             stream_format=stream_format,
             progress=progress,
         )
     used = stylizer.description
-    rate = f"{done.frames_done} frames, {done.frames_per_second:.1f} fps"
-    typer.echo(f"{target}: {rate}, {used.name} ({used.precision}) on {used.device}", err=True)
+    summary = f"{done.frames_done} frames, {done.frames_per_second:.1f} fps"
+    lost = f", {done.frames_lost} lost of a damaged input" if done.frames_lost else ""
+    typer.echo(f"{target}: {summary}, {used.name} ({used.precision}) on {used.device}{lost}", err=True)

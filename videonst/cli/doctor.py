@@ -12,7 +12,7 @@ from videonst.cli.console import Json, print_json
 PACKAGES = {
     "numpy": "", "opencv-python": "", "av": "", "onnxruntime": "", "onnxruntime-gpu": "",
     "torch": "train", "torchvision": "train", "onnx": "train", "onnxscript": "train", "matplotlib": "train",
-    "starlette": "web", "uvicorn": "web", "websockets": "web",
+    "starlette": "web", "uvicorn": "web", "websockets": "web", "pyvirtualcam": "camera",
 }  # fmt: skip
 """Distributions to report, with the extra that brings them."""
 

@@ -77,9 +77,9 @@ def command(
     controls = open_controls(
         engines, style=style, strength=strength, keep_colour=keep_colour, steady=steady, model=model, lines=lines
     )
-    settings = controls.read()
-    engines.preload(engines.models[-1] if settings.model == AUTO else settings.model)  # while the camera opens
+    first = engines.models[-1] if controls.read().model == AUTO else controls.read().model
     with contextlib.ExitStack() as stack:
+        stack.enter_context(engines.loading(first))
         screen = None
         if window:
             from videonst.live import view

@@ -106,7 +106,7 @@ def export_onnx(
     )
     if precision == "fp16":
         _require_range(reference)
-    model = _build(reference.network, precision)
+    model = build_graph(reference.network, precision)
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,19 +186,25 @@ class HoldingNetwork(FrameNetwork):
         return super().forward(frame, style_weights, norm), norm.used()
 
 
-def _build(network: StyleNetwork, precision: str) -> onnx.ModelProto:
-    """The graph, with weights under the names that they have in the network."""
+def build_graph(network: StyleNetwork, precision: str, *, holding: bool = True) -> onnx.ModelProto:
+    """The graph, with weights under the names that they have in the network.
+
+    Args:
+        network: left as it is.
+        precision: of `GRAPH_PRECISIONS`.
+        holding: with the inputs and the output of `HoldingNetwork`.
+    """
     network = copy.deepcopy(network)
     if precision == "fp16":
         bank = network.bank.data
         network.half().bank.data = bank  # mixtures of γ and β are made in fp32
-    defaults = {"statistics": torch.zeros(1, network.statistics_size), "hold": torch.zeros(1)}
+    defaults = {"statistics": torch.zeros(1, network.statistics_size), "hold": torch.zeros(1)} if holding else {}
     side = torch.export.Dim("height", min=MINIMUM_SIZE), torch.export.Dim("width", min=MINIMUM_SIZE)
     program = torch.onnx.export(
-        HoldingNetwork(network).eval(),
+        (HoldingNetwork if holding else FrameNetwork)(network).eval(),
         (torch.zeros(1, 61, 79, 3, dtype=torch.uint8), torch.zeros(1, len(network.bank)), *defaults.values()),
         input_names=["frame", "style_weights", *defaults],
-        output_names=["stylized", "used_statistics"],
+        output_names=["stylized", "used_statistics"] if holding else ["stylized"],
         dynamic_shapes={"frame": {1: side[0], 2: side[1]}, "style_weights": {}} | {name: {} for name in defaults},
         opset_version=OPSET,
         dynamo=True,

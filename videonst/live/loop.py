@@ -21,6 +21,7 @@ class LiveLoop:
 
     Attributes:
         meter: of this stream.
+        delay: of the last frame, seconds from its arrival to its result.
     """
 
     def __init__(self, box: Latest[Frame], painter: Painter, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,6 +29,7 @@ class LiveLoop:
         self._pending: tuple[Painted, float] | None = None
         self._drops = 0
         self.meter = Meter(clock=clock)
+        self.delay = 0.0
 
     def next(self, timeout: float) -> Painted | None:
         """The newest frame, painted; None where none came within `timeout` seconds.
@@ -44,7 +46,8 @@ class LiveLoop:
         painted = self._painter.paint(arrival.item)
         self._pending = painted, began
         drops = self._box.drops
-        self.meter.shown(self._clock() - arrival.time, drops - self._drops)
+        self.delay = self._clock() - arrival.time
+        self.meter.shown(self.delay, drops - self._drops)
         self._drops = drops
         return painted
 

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,10 @@ from videonst.temporal import Stabiliser
 
 TIERS = ("full", "fast", "tiny")
 """What `auto` chooses from, best first."""
+
+
+LOADING_SECONDS = 60.0
+"""A model that takes longer to load is not waited for at the end of the program."""
 
 
 class Engines:
@@ -63,14 +67,20 @@ class Engines:
         """Where the engines run, "auto" until the first is loaded."""
         return self._device
 
-    def preload(self, model: str) -> None:
-        """Loads an engine in the background; `get` waits for it, and reports what went wrong."""
+    @contextlib.contextmanager
+    def loading(self, model: str) -> Iterator[None]:
+        """Loads an engine beside what happens in the block. `get` waits for it, and reports what went wrong."""
 
         def load() -> None:
             with contextlib.suppress(VideoNSTError):
                 self.get(model)
 
-        threading.Thread(target=load, name="videonst-load", daemon=True).start()
+        thread = threading.Thread(target=load, name="videonst-load", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:  # ONNX Runtime aborts a process that ends while it loads
+            thread.join(LOADING_SECONDS)
 
     def get(self, model: str) -> Engine:
         """

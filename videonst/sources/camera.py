@@ -240,7 +240,13 @@ def list_cameras(
 
 
 def _open_capture(camera: int | str, backend: int) -> VideoCapture:
-    return cv2.VideoCapture(camera, backend)
+    """OpenCV's own, without its remarks on a camera that is not there."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        return cv2.VideoCapture(camera, backend)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
 def _read(capture: VideoCapture) -> Pixels | None:

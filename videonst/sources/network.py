@@ -106,8 +106,8 @@ class NetworkSource(PassingSource):
                 raise InputError(f"what {self._name} sends is no video; check the address") from error
             raise InputError(f"cannot open {self._name}: {_reason(error)}; check the address") from error
 
-    def _open(self) -> None:
-        super()._open()
+    def _decode_from(self, stream: VideoStream) -> None:
+        super()._decode_from(stream)
         if self._low_delay:
             self._stream.thread_type = "SLICE"  # threads that take a frame each hold frames back
 
@@ -168,7 +168,8 @@ class NetworkSource(PassingSource):
                 container.close()
                 continue
             self._container.close()
-            self._container, self._stream = container, stream
+            self._container = container
+            self._decode_from(stream)
             return True
         return False
 

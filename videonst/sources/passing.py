@@ -20,7 +20,7 @@ from videonst.errors import InputError
 from videonst.frame import Frame
 from videonst.sources.damage import Damage
 from videonst.sources.source import SourceInfo
-from videonst.sources.video import VideoFileSource, shown_stream
+from videonst.sources.video import VideoFileSource
 from videonst.trim import WHOLE, Trim
 
 
@@ -74,13 +74,7 @@ class PassingSource(VideoFileSource):
         super().__init__(name, trim, damage, hdr=hdr)
 
     def _open(self) -> None:
-        self._container = self._open_container()
-        try:
-            self._stream = shown_stream(self._container, self._name)
-        except BaseException:
-            self._container.close()
-            raise
-        self._stream.thread_type = "AUTO"
+        super()._open()
         self._passing = PassingStreams(self._container, self._stream)
 
     def _open_container(self) -> InputContainer:

@@ -146,10 +146,27 @@ def open_source(
                 raise InputError(f"{path} is a picture and has no duration; leave out start, end and duration")
             from videonst.sources.image import ImageFileSource
 
-            return ImageFileSource(path)
+            try:
+                return ImageFileSource(path)
+            except InputError as error:
+                return _video_named_as_picture(path, damage, hdr, error)
     from videonst.sources.video import VideoFileSource
 
     return VideoFileSource(path, trim, damage, hdr=hdr)
+
+
+def _video_named_as_picture(path: Path, damage: Damage, hdr: str, error: InputError) -> Source:
+    """What a file is counts, not its suffix."""
+    from videonst.sources.video import VideoFileSource, open_container
+
+    try:
+        with open_container(path) as container:
+            is_video = "pipe" not in container.format.name and container.format.name != "image2"
+    except InputError:
+        is_video = False
+    if not is_video:
+        raise error
+    return VideoFileSource(path, WHOLE, damage, hdr=hdr)
 
 
 def is_pattern(path: Path) -> bool:

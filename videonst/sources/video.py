@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -55,9 +56,9 @@ class VideoFileSource:
         self._open()
         try:
             self._time_base = _fraction(self._stream.time_base) or Fraction(1, 1000)
-            self._converter = FrameConverter()
+            self._converter = FrameConverter(centred_chroma=self._stream.codec_context.name == "mjpeg")
             self._orientation = Orientation()
-            self._lost = 0
+            self._lost = self._incomplete = 0
             self._last_pts: int | None = None
             self._next_pts: int | None = None
             self._origin = _origin(self._container)
@@ -77,14 +78,20 @@ class VideoFileSource:
             raise
 
     def _open(self) -> None:
-        self._container = open_container(self._path)
+        self._container = self._open_container()
         try:
-            self._stream = shown_stream(self._container, self._path)
+            self._decode_from(shown_stream(self._container, self._path))
         except BaseException:
             self._container.close()
             raise
+
+    def _open_container(self) -> InputContainer:
+        return open_container(self._path)
+
+    def _decode_from(self, stream: VideoStream) -> None:
+        self._stream = stream
         self._stream.thread_type = "AUTO"
-        self._decoder = _alpha_decoder(self._stream) or self._stream.codec_context
+        self._decoder = _alpha_decoder(stream) or stream.codec_context
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
@@ -120,6 +127,7 @@ class VideoFileSource:
         expected_pts = 0
         for picture in deinterlaced(self._pictures_from_start(), self._time_base, self._report_interlaced):
             if self._last_pts is None:
+                self._first_pts = picture.pts or 0
                 self._look_at_first(picture)
             pts = expected_pts if picture.pts is None else picture.pts
             if self._last_pts is not None and pts <= self._last_pts:  # two pictures cannot share one moment
@@ -162,14 +170,14 @@ class VideoFileSource:
             pictures = self._pictures()
             first = next(pictures, None)
             if first is not None and first.key_frame and first.pts is not None and first.pts <= self._start:
-                self._lost = 0  # what precedes a key frame need not decode
+                self._lost = self._incomplete = 0  # what precedes a key frame need not decode
                 yield first
                 yield from pictures
                 return
         if self._start is not None:
             self._container.close()
             self._open()
-            self._lost = 0
+            self._lost = self._incomplete = 0
         yield from self._pictures()
 
     def _pictures(self) -> Iterator[VideoFrame]:
@@ -187,7 +195,9 @@ class VideoFileSource:
             if packet is None:
                 return
             try:
-                yield from self._decoder.decode(packet)
+                for picture in self._decoder.decode(packet):
+                    self._incomplete += packet.is_corrupt or picture.is_corrupt
+                    yield picture
             except av.FFmpegError:
                 self._lost += 1
 
@@ -201,9 +211,11 @@ class VideoFileSource:
     def _last(self, frame: Frame, delivered: int) -> Frame:
         """The last frame, lasting to the next one in the file or else to the end; reports what was lost."""
         duration = self._last_duration(frame, delivered)
-        if self._lost:
+        if self._lost or self._incomplete:
+            incomplete = f", {self._incomplete} were incomplete" if self._incomplete else ""
             self._damage.report(
-                f"{self._path} is damaged: {delivered} frames delivered, {self._lost} could not be decoded", self._lost
+                f"{self._path} is damaged: {delivered} frames delivered, {self._lost} could not be decoded{incomplete}",
+                self._lost + self._incomplete,
             )
         return self._shifted(frame, duration)
 
@@ -212,16 +224,30 @@ class VideoFileSource:
         if self._next_pts is not None:
             return self._next_pts - frame.pts
         if not self._stream.duration:
+            if self._end is None:
+                self._count_cut_off(frame)
             return frame.duration
         end = (self._stream.start_time or 0) + self._stream.duration
         remaining = max(frame.duration, end - frame.pts)  # with B-frames either can be short, neither is ever long
-        is_cut_short = remaining > frame.duration + self._nominal_duration()
+        usual = max(self._nominal_duration(), (frame.pts - self._first_pts) // max(1, delivered - 1))
+        is_cut_short = remaining > frame.duration + usual
         if self._start is not None:  # frames before it were not counted
             return frame.duration if is_cut_short else remaining
-        missing = max(0, self._stream.frames - delivered)
+        if self._container.format.name in _TIMED_FORMATS:
+            missing = max(0, self._stream.frames - delivered)
+        else:  # AVI fills the time between frames with empty ones, and counts them
+            missing = remaining // usual - 1 if is_cut_short else 0
         if missing and is_cut_short:
             self._lost = max(self._lost, missing)
         return frame.duration if missing else remaining
+
+    def _count_cut_off(self, last: Frame) -> None:
+        """Matroska says in a tag when each stream ends, in hours, minutes and seconds from the file's beginning."""
+        stated = _CLOCK.fullmatch(self._stream.metadata.get("DURATION", ""))
+        if stated is not None:
+            hours, minutes, seconds = map(Fraction, stated.groups())
+            missing = hours * 3600 + minutes * 60 + seconds - (last.pts + last.duration) * self._time_base
+            self._lost = max(self._lost, round(missing / (self._nominal_duration() * self._time_base)))
 
     def _nothing_to_show(self, trim: Trim) -> str:
         if self._next_pts is not None:
@@ -312,6 +338,8 @@ def _alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
 
 
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
+_CLOCK = re.compile(r"(\d+):(\d+):(\d+\.\d+)")
 
 _DEFAULT_RATE = Fraction(25)
 """Frames per second where a file states neither rate nor times, FFmpeg's own default."""

@@ -78,27 +78,27 @@ def create_app(settings: ServeSettings) -> Starlette:
     Raises:
         InputError: no such model, a style that it does not hold, or a device that does not work.
     """
-    house = _House(settings)
+    endpoints = _Endpoints(settings)
     routes = [
-        Route("/", house.page),
-        Route("/api/status", house.status),
-        Route("/api/styles", house.styles),
-        Route("/api/mix", house.read_mix),
-        Route("/api/mix", house.change_mix, methods=["PUT"]),
-        Route("/api/image", house.image, methods=["POST"]),
-        WebSocketRoute("/ws/camera", house.camera),
-        WebSocketRoute("/ws/source", house.source),
+        Route("/", endpoints.page),
+        Route("/api/status", endpoints.status),
+        Route("/api/styles", endpoints.styles),
+        Route("/api/mix", endpoints.read_mix),
+        Route("/api/mix", endpoints.change_mix, methods=["PUT"]),
+        Route("/api/image", endpoints.image, methods=["POST"]),
+        WebSocketRoute("/ws/camera", endpoints.camera),
+        WebSocketRoute("/ws/source", endpoints.source),
         Mount("/", StaticFiles(directory=PAGE)),
     ]
     return Starlette(
         routes=routes,
         middleware=[Middleware(Gate, access=settings.access)],
         exception_handlers={VideoNSTError: _refuse},
-        lifespan=house.lifespan,
+        lifespan=endpoints.lifespan,
     )
 
 
-class _House:
+class _Endpoints:
     """What the requests share. Everything here runs in the event loop; painting runs in `_workers`."""
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -164,8 +164,10 @@ class _House:
         form = query.pop("as", "png")
         if form not in _MEDIA_TYPES:
             raise InputError(f"as={form:.20}; expected {' or '.join(_MEDIA_TYPES)}")
+        if unknown := query.keys() - _IMAGE_CONTROLS:
+            raise InputError(f"unknown control {', '.join(sorted(unknown)):.80}; expected {', '.join(_IMAGE_CONTROLS)}")
         board = self._board.copy(self._new_controls())
-        board.change({name: _read_query(name, value) for name, value in query.items()})
+        board.change({name: _read_query(value) for name, value in query.items()})
         data = await _body(request, MAX_IMAGE_BYTES)
         painted = await self._in_worker(self._paint_image, data, board, form)
         return Response(painted, media_type=_MEDIA_TYPES[form])
@@ -232,7 +234,11 @@ class _House:
 _MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 
-def _read_query(name: str, value: str) -> Any:
+_IMAGE_CONTROLS = ("mix", "strength", "keep_colour", "model", "quality")
+"""What means something for a single picture."""
+
+
+def _read_query(value: str) -> Any:
     """The value of a control as it stands in an address: JSON where it is JSON, else text."""
     try:
         return json.loads(value)

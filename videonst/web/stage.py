@@ -44,11 +44,12 @@ class Stage:
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._stopping.set()
 
     def join(self, viewer: ViewerSession) -> None:
-        """The first viewer starts the source."""
+        """Starts the source where it does not run."""
         self.viewers.add(viewer)
-        if len(self.viewers) == 1:
+        if self._stopping.is_set():
             self._stopping = threading.Event()
             arguments = (asyncio.get_running_loop(), self._stopping, self._thread)
             self._thread = threading.Thread(target=self._work, args=arguments, name="videonst-stage", daemon=True)
@@ -82,7 +83,7 @@ class Stage:
             error = VideoNSTError("the source failed; the server's log says why")
         else:
             return
-        _tell(loop, functools.partial(self._end, error))
+        _tell(loop, functools.partial(self._end, error, stopping))
 
     def _paint_all(self, loop: asyncio.AbstractEventLoop, stopping: threading.Event) -> None:
         painter = self._new_painter()
@@ -106,7 +107,8 @@ class Stage:
         for viewer in self.viewers:
             viewer.warn(trouble)
 
-    def _end(self, error: VideoNSTError) -> None:
+    def _end(self, error: VideoNSTError, stopping: threading.Event) -> None:
+        stopping.set()
         for viewer in self.viewers:
             viewer.end(error)
 

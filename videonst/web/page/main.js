@@ -9,6 +9,8 @@ import { Mixer, fill } from "./mixer.js";
 const IN_FLIGHT = 2; // as the server allows
 const OWN_MS = 500; // for so long after a change by hand, the server's echo does not move that control
 
+const NOTICE_MS = 8000;
+
 const $ = (id) => document.getElementById(id);
 const screen = new Screen($("frame"));
 const meter = new Meter($("graph"), { fps: $("fps"), delay: $("delay"), delay95: $("delay95"), drops: $("drops") });
@@ -33,7 +35,7 @@ async function boot() {
   listen();
   try {
     const [status, styles] = await Promise.all([get("api/status"), get("api/styles")]);
-    for (const name of status.models) $("model").append(new Option(name === "auto" ? "automatic" : name.split(/[\\/]/).at(-1), name));
+    for (const name of status.models) $("model").append(new Option(name === "auto" ? "automatic" : short(name), name));
     $("from").append(new Option("the camera of this browser", "camera"));
     if (status.source) {
       $("from").append(new Option(status.source, "source"));
@@ -68,6 +70,7 @@ async function start(from) {
   stop();
   source = from;
   $("from").value = from;
+  $("mirror").disabled = $("device").disabled = from !== "camera";
   notice("");
   say(from === "camera" ? "Opening the camera …" : "Connecting …");
   if (from === "camera") {
@@ -179,7 +182,7 @@ function receive(message) {
     for (const name of Object.keys(changedAt)) delete changedAt[name];
   }
   if (message.type === "trouble") notice(message.message);
-  if (message.type === "quality") $("rung").textContent = `${message.model}, ${message.lines} lines`;
+  if (message.type === "quality") $("rung").textContent = `${short(message.model)}, ${message.lines} lines`;
   if (message.type === "controls" || message.type === "hello") {
     newest = message.controls;
     document.body.dataset.revision = message.revision;
@@ -227,6 +230,11 @@ function dial(name, value) {
   $(name).value = value;
   $(`${name}-value`).textContent = `${Math.round(value * 100)} %`;
   fill($(name));
+}
+
+// A model may be named by its path.
+function short(model) {
+  return model.split(/[\\/]/).at(-1);
 }
 
 function choose(select, value) {
@@ -315,6 +323,9 @@ function say(text) {
   document.title = connection ? `videonst: ${text}` : "videonst";
 }
 
+// Over a running picture a notice goes by itself.
 function notice(text) {
   $("notice").textContent = text;
+  clearTimeout(notice.timer);
+  if (document.body.classList.contains("running")) notice.timer = setTimeout(() => ($("notice").textContent = ""), NOTICE_MS);
 }
