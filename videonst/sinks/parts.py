@@ -22,8 +22,9 @@ if sys.platform != "win32":
     import fcntl
 
 
-SEGMENT_SECONDS = 4
-"""Length of a segment, seconds of the video: what an interruption costs at most. Each begins with a key frame."""
+SEGMENT_SECONDS = 8
+"""Length of a segment, seconds of the video: what an interruption costs at most. Each begins with a key frame, as x264
+would set one every 250 frames anyway; with 4 s, a clip of which little moves grew by 28 %."""
 
 
 class Parts:
