@@ -12,7 +12,7 @@ from videonst.errors import InputError, VideoNSTError
 from videonst.sinks import open_sink
 from videonst.sources import DamagedInputError, open_source
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(280)
 FRAMES = 100
 
 

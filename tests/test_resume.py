@@ -23,7 +23,7 @@ from videonst.errors import InputError, VideoNSTError
 from videonst.sinks import open_sink, parts, space
 from videonst.sources import open_source
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(280)
 LONG = range(0, 13_000, 100)
 """130 frames in four segments, 1/1000 s."""
 
