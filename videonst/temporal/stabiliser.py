@@ -14,7 +14,7 @@ from videonst.engines import Engine, EngineDescription, HoldsStatistics, Statefu
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.styles import StyleMix
-from videonst.temporal.flow import DisFlow, Field, FlowProvider, Plane, place_of, resample, trust
+from videonst.temporal.flow import DisFlow, Field, FlowProvider, Plane, exposure_change, place_of, resample, trust
 from videonst.temporal.scene import SceneCuts
 
 Weights = npt.NDArray[np.float32]
@@ -141,12 +141,12 @@ class Stabiliser:
             if past and share > 0:
                 carrying = _Background(lambda: self._carry(past, grey, frame))
                 try:
-                    painting, statistics = self._paint(frame, mix, past, hold)
+                    painting, statistics = self._paint(frame, grey, mix, past, hold)
                 finally:
                     carrying.join()
                 history = _merge(painting, carrying.result(), share)
             else:
-                painting, statistics = self._paint(frame, mix, None, 0)
+                painting, statistics = self._paint(frame, grey, mix, None, 0)
                 history = painting.astype(np.float32)
         held = share * past.weights_held + (1 - share) * weights if past else weights
         self._past = _Past(frame, mix.keep_colour, grey, painting, weights, history, held, self.engine, statistics)
@@ -192,12 +192,14 @@ class Stabiliser:
         self._cuts.resume(frame.pixels, state["mean_difference"])
 
     def _paint(
-        self, frame: Frame, mix: StyleMix, past: "_Past | None", hold: float
+        self, frame: Frame, grey: Pixels, mix: StyleMix, past: "_Past | None", hold: float
     ) -> tuple[Pixels, Statistics | None]:
         """What the engine makes of the frame, with the statistics of the shot held where it can."""
         if not isinstance(self.engine, HoldsStatistics):
             return self.engine.stylize(frame, mix).pixels, None
         held = past.statistics if past and past.engine is self.engine else None
+        if past and held is not None:
+            hold *= 1 - _followed(exposure_change(past.grey, grey))
         painted, used = self.engine.stylize_holding(frame, mix, held, hold)
         return painted.pixels, used
 
@@ -296,6 +298,11 @@ class _Background:
         return self._result
 
 
+def _followed(exposure: float) -> float:
+    """How much of what a change of exposure does to the painting is followed at once, 0 to 1."""
+    return exposure**2 / (exposure**2 + FOLLOWED**2)
+
+
 def _without_tremble(flow: Field, scale: float) -> Field:
     """Motion below `STILL` set to none."""
     length = cv2.magnitude(*cv2.split(flow))
@@ -333,7 +340,7 @@ def _merge(painting: Pixels, carried: _Carried, share: float) -> Levels:
     """The painting with as much of the history in it as is trusted."""
     height, width = painting.shape[:2]
     history = carried.history
-    follow = carried.exposure**2 / (carried.exposure**2 + FOLLOWED**2)
+    follow = _followed(carried.exposure)
     if follow > 0:
         cells = carried.trust.shape[::-1]
         mask = (carried.trust > TRUSTED).astype(np.uint8)
