@@ -9,6 +9,7 @@ import pytest
 from clips import VFR, colour_tags, copy, make_clip, smooth_picture
 from typer.testing import CliRunner
 
+import videonst
 from videonst.cli import app
 from videonst.errors import InputError
 from videonst.frame import Frame
@@ -56,6 +57,40 @@ def test_pictures_times_and_tags_survive(tmp_path, codec, suffix, size):
     stored = stored_as(copied)
     assert stored[0] == codec
     assert stored[2] == {"hevc": "hvc1", "h264": "avc1"}.get(codec, stored[2]) or suffix == ".mkv"
+
+
+@pytest.mark.parametrize(("codec", "suffix"), HELD)
+def test_longer_clips_survive_too(tmp_path, codec, suffix):
+    """`convert` encodes in pieces, which are joined."""
+    path = make_clip(tmp_path / "clip.mkv", pts=range(700, 10200, 431), last_duration=431, codec="ffv1", size=(32, 32),
+                     pixel_format="yuv444p", matrix=1, full_range=False)  # fmt: skip
+    videonst.convert(path, tmp_path / f"out{suffix}", engine="none", codec=codec)
+    before, after = timed_pictures(path), timed_pictures(tmp_path / f"out{suffix}")
+    assert [(time, duration) for time, duration, _ in after] == [(time, duration) for time, duration, _ in before]
+    for (*_, original), (*_, got) in zip(before, after, strict=True):
+        assert np.abs(got - original).mean() < 4  # so small a picture costs detail
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_the_table_speaks_the_encoders_language(name):
+    """Options and presets are looked up in FFmpeg's own lists, also those of devices that are not here."""
+    codec = CODECS[name]
+    if codec.encoder not in av.codecs_available:
+        pytest.skip(f"{codec.encoder} is not part of this FFmpeg")
+    context = av.CodecContext.create(codec.encoder, "w")
+    options = {
+        option.name: option for option in (*context.supported_options.generic, *context.supported_options.private)
+    }
+    used = {
+        *codec.fixed,
+        *([codec.quality] if codec.quality else []),
+        *([codec.preset_option] if codec.presets else []),
+    }
+    assert used <= options.keys()
+    choices = {choice.name for choice in options[codec.preset_option].choices} if codec.presets else set()
+    assert not choices or {codec.preset, *codec.presets} <= choices | {"auto"}
+    formats = {form.name for form in av.Codec(codec.encoder, "w").video_formats}
+    assert set(codec.pixel_formats) <= formats
 
 
 def test_usual_codecs(tmp_path):

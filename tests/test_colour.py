@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clips import smooth_picture, yuv_frame
+from clips import smooth_picture, yuv_frame, yuv_from_rgb
 
 from videonst.errors import InputError
 from videonst.frame import ColourTags
@@ -114,3 +114,31 @@ def test_sdr_warns_of_nothing(tmp_path, caplog):
     with open_source(path, hdr="error") as source:
         list(source)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("codec", ["ffv1", "mjpeg"])
+def test_chroma_is_taken_from_where_it_is(tmp_path, codec):
+    """A red that grows from left to right: half a pixel further on, it would be off by a level more everywhere."""
+    ramp = np.zeros((48, 64, 3), np.uint8)
+    ramp[..., 0] = 30 + 3 * np.arange(64)
+    ramp[..., 1] = ramp[..., 2] = 100
+    full_range = codec == "mjpeg"
+    frame = yuv_frame(ramp, "yuvj420p" if full_range else "yuv420p", 6, full_range)
+    if codec == "mjpeg":  # between the columns
+        chroma = yuv_from_rgb(ramp, 6, True)[..., 1:].reshape(24, 2, 32, 2, 2).mean(axis=(1, 3))
+        for plane, values in zip(frame.planes[1:], np.moveaxis(chroma, -1, 0), strict=True):
+            padded = np.zeros((plane.height, plane.line_size), np.uint8)
+            padded[:, :32] = np.rint(values)
+            plane.update(padded.tobytes())
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as output:
+        options = {"flags": "+qscale", "global_quality": "118"} if codec == "mjpeg" else {}
+        stream = output.add_stream(codec, rate=25, options=options, width=64, height=48, pix_fmt=frame.format.name)
+        stream.codec_context.colorspace, stream.codec_context.color_range = 6, 1 + full_range
+        frame.colorspace, frame.color_range, frame.pts, frame.time_base = 6, 1 + full_range, 0, Fraction(1, 25)
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    with open_source(path) as source:
+        (read,) = source
+    bias = (read.pixels.astype(int) - ramp)[:, 8:-8].mean(axis=(0, 1))
+    assert np.abs(bias).max() < (1.6 if full_range else 0.4)  # swscale rounds full-range chroma down

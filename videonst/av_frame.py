@@ -19,9 +19,14 @@ from videonst.frame import ColourTags, Frame, Pixels
 
 
 class FrameConverter:
-    """Converts frames both ways. Keeps one filter graph for each, so every thread needs a converter of its own."""
+    """Converts frames both ways. Keeps one filter graph for each, so every thread needs a converter of its own.
 
-    def __init__(self) -> None:
+    Args:
+        centred_chroma: what is decoded has its chroma between the columns, as JPEG does; else on every second one.
+    """
+
+    def __init__(self, *, centred_chroma: bool = False) -> None:
+        self._site = "center" if centred_chroma else "left"
         self._from = _Conversion()
         self._to = _Conversion()
 
@@ -34,7 +39,7 @@ class FrameConverter:
         """
         tags = _tags(picture)
         with_alpha = has_alpha(picture.format)
-        filters = [*_to_rgb(picture, tags), ("format", "pix_fmts=rgba" if with_alpha else "pix_fmts=rgb24")]
+        filters = [*_to_rgb(picture, tags, self._site), ("format", "pix_fmts=rgba" if with_alpha else "pix_fmts=rgb24")]
         try:
             samples = self._from.convert(picture, filters).to_ndarray()
         except (av.FFmpegError, ValueError) as error:
@@ -63,7 +68,7 @@ class FrameConverter:
             picture = VideoFrame.from_ndarray(frame.over_white().pixels, format="rgb24")
         picture.pts = frame.pts
         if not (target.is_rgb or target.has_palette):
-            scale = f"out_color_matrix={tags.matrix}:out_range={_range_name(tags)}:{_SAMPLING}"
+            scale = f"out_color_matrix={tags.matrix}:out_range={_range_name(tags)}:out_chroma_loc=left:{_SAMPLING}"
             filters = [("scale", scale), ("format", f"pix_fmts={pixel_format}")]
         else:
             filters = [_PALETTE if target.has_palette else ("format", f"pix_fmts={pixel_format}")]
@@ -194,11 +199,12 @@ def set_tags(target: object, tags: ColourTags) -> None:
         setattr(target, name, value)
 
 
-def _to_rgb(picture: VideoFrame, tags: ColourTags) -> list[tuple[str, str]]:
+def _to_rgb(picture: VideoFrame, tags: ColourTags, site: str) -> list[tuple[str, str]]:
     """Filters to full-range RGB. swscale maps tones by the mastering peak of the clip; PQ that does not state one would
     be taken as mastered at 10,000 cd/m² and come out dark, so it goes by way of HLG, whose peak is 1,000."""
     assumed = written_tags(tags, picture.height, picture.format.name)
-    scale = f"in_color_matrix={assumed.matrix}:in_range={_range_name(assumed)}:out_range=full:{_SAMPLING}"
+    stored = f"in_color_matrix={assumed.matrix}:in_range={_range_name(assumed)}:in_chroma_loc={site}"
+    scale = f"{stored}:out_range=full:{_SAMPLING}"
     if not is_hdr(picture):
         return [("scale", scale)]
     primaries = _BT2020 if tags.primaries == _UNSPECIFIED else tags.primaries
@@ -225,10 +231,10 @@ _HD_HEIGHT = 720
 
 _FULL_RANGE: dict[int, bool] = {ColorRange.MPEG: False, ColorRange.JPEG: True}
 
-_SAMPLING = "in_chroma_loc=left:out_chroma_loc=left:flags=bilinear+accurate_rnd+full_chroma_inp+full_chroma_int"
-"""Chroma is sited left, as MPEG-2, H.264 and HEVC have it; swscale would site it in the centre, and every pass shift
-the colours by half a pixel. Without the last three flags a 4:2:0 round trip darkens by more than one level (mean error
-1.9 instead of 0.4)."""
+_SAMPLING = "flags=bilinear+accurate_rnd+full_chroma_inp+full_chroma_int"
+"""Without the last three a 4:2:0 round trip darkens by more than one level (mean error 1.9 instead of 0.4). Chroma is
+sited left, as MPEG-2, H.264 and HEVC have it; swscale would site it in the centre, and every pass shift the colours by
+half a pixel."""
 
 
 def _tags(picture: VideoFrame) -> ColourTags:

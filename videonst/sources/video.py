@@ -56,7 +56,7 @@ class VideoFileSource:
         self._open()
         try:
             self._time_base = _fraction(self._stream.time_base) or Fraction(1, 1000)
-            self._converter = FrameConverter()
+            self._converter = FrameConverter(centred_chroma=self._stream.codec_context.name == "mjpeg")
             self._orientation = Orientation()
             self._lost = self._incomplete = 0
             self._last_pts: int | None = None
