@@ -16,6 +16,7 @@ import math
 import multiprocessing
 import platform
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -236,7 +237,7 @@ def convert_one(number: int, bases: list[Path], folder: Path, model: Any) -> dic
     target.unlink(missing_ok=True)
     source.unlink()
     for path in left:
-        (folder / path).unlink() if (folder / path).is_file() else None
+        shutil.rmtree(folder / path) if (folder / path).is_dir() else (folder / path).unlink()
     return case
 
 

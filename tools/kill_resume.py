@@ -26,7 +26,10 @@ import av
 from small_clip import small_clip
 
 from videonst.api import convert
-from videonst.sinks.parts import SEGMENT_SECONDS
+from videonst.sinks import parts as parts_folder
+
+SEGMENT_SECONDS = 2
+"""Shorter than usual, so that a short clip has many segments."""
 
 LIMIT_SECONDS = 300
 """For one run; none may take longer."""
@@ -42,6 +45,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
+    parts_folder.SEGMENT_SECONDS = SEGMENT_SECONDS
     settings = {"style": arguments.style, "model": arguments.model, "preset": "ultrafast"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -54,6 +58,7 @@ def main() -> int:
         report: dict[str, Any] = {
             "clip": arguments.clip.name,
             "settings": settings,
+            "seconds of a segment": SEGMENT_SECONDS,
             "system": platform.platform(),
             "frames": len(expected["pictures"]),
             "packets of other streams": len(expected["other packets"]),
@@ -70,6 +75,8 @@ def main() -> int:
                 if moment is None:  # it was done before
                     break
                 moments.append(moment)
+                if target.exists():  # killed after its last step but one
+                    break
             if not target.exists():
                 run(clip, target, settings)
             found = contents(target)

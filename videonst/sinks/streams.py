@@ -117,7 +117,9 @@ class StreamCopy:
             packet.stream = self._copies[packet.stream_index]
             try:
                 self._output.mux_one(packet)
-            except (av.error.ArgumentError, av.error.InvalidDataError):  # times that run backwards, torn AAC
+            except av.FFmpegError as error:  # times that run backwards, torn AAC
+                if isinstance(error, OSError):
+                    raise
                 self._refused += 1
         else:
             self._output.mux(list(transcoder.encode(cast("Packet[AudioStream]", packet))))
