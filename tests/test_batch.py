@@ -13,7 +13,7 @@ from videonst.batch import convert_many, find_inputs, means_many, plan
 from videonst.cli import app
 from videonst.errors import InputError
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(280)
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_sdr_warns_of_nothing(tmp_path, caplog):
 
 @pytest.mark.parametrize("codec", ["ffv1", "mjpeg"])
 def test_chroma_is_taken_from_where_it_is(tmp_path, codec):
-    """A red that grows from left to right: taken half a pixel further on, it would be off by a level more everywhere."""
+    """A red that grows from left to right: half a pixel further on, it would be off by a level more everywhere."""
     ramp = np.zeros((48, 64, 3), np.uint8)
     ramp[..., 0] = 30 + 3 * np.arange(64)
     ramp[..., 1] = ramp[..., 2] = 100

@@ -9,9 +9,10 @@ from clips import make_clip
 
 from videonst.api import convert
 from videonst.errors import InputError, VideoNSTError
+from videonst.sinks import open_sink
 from videonst.sources import DamagedInputError, open_source
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(280)
 FRAMES = 100
 
 
@@ -87,6 +88,18 @@ def test_missing_packets_are_counted(tmp_path):
     frames, damage = read(path)
     assert frames >= FRAMES * 0.8
     assert damage.lost > 0
+
+
+def test_packets_that_no_container_takes_are_left_out(tmp_path):
+    """Two recordings in one file: the clock starts anew in the middle."""
+    path = clip(tmp_path, "a.ts", audio=["aac"])
+    path.write_bytes(path.read_bytes() * 2)
+    with open_source(path) as source, open_sink(tmp_path / "out.mkv", source.info) as sink:
+        for frame in source:
+            sink.write(frame)
+    assert read(tmp_path / "out.mkv", strict=True)[0] == FRAMES
+    assert source.info.damage.lost > FRAMES
+    assert any("could not be copied" in message for message in source.info.damage.messages)
 
 
 def test_the_result_says_what_was_lost(tmp_path):

@@ -20,10 +20,10 @@ from videonst.api import Stylizer, convert
 from videonst.engines import EngineDescription
 from videonst.engines.metadata import SizeRules
 from videonst.errors import InputError, VideoNSTError
-from videonst.sinks import open_sink, space
+from videonst.sinks import open_sink, parts, space
 from videonst.sources import open_source
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(280)
 LONG = range(0, 13_000, 100)
 """130 frames in four segments, 1/1000 s."""
 
@@ -80,6 +80,11 @@ def assert_identical(path, other):
     for (time_a, pixels_a), (time_b, pixels_b) in zip(decoded(path), decoded(other), strict=True):
         assert time_a == time_b
         np.testing.assert_array_equal(pixels_a, pixels_b)
+
+
+@pytest.fixture(autouse=True)
+def _short_segments(monkeypatch):
+    monkeypatch.setattr(parts, "SEGMENT_SECONDS", 4)
 
 
 @pytest.fixture(scope="module")
@@ -278,27 +283,27 @@ def test_torn_parts_are_done_again(tmp_path, clip):
     paint(clip, tmp_path / "whole.mp4")
     with pytest.raises(VideoNSTError):
         paint(clip, target, Inverting(85))
-    parts = tmp_path / ".out.mp4.parts"
-    assert not (parts / "00002.json").exists()
-    (parts / "00002.packets").write_bytes(b"torn")
-    (parts / "00002.json.tmp").write_bytes(b"torn")
-    (parts / "00003.packets").write_bytes(b"torn")
+    folder = tmp_path / ".out.mp4.parts"
+    assert not (folder / "00002.json").exists()
+    (folder / "00002.packets").write_bytes(b"torn")
+    (folder / "00002.json.tmp").write_bytes(b"torn")
+    (folder / "00003.packets").write_bytes(b"torn")
     paint(clip, target, resume=True)
     assert_identical(target, tmp_path / "whole.mp4")
-    assert not parts.exists()
+    assert not folder.exists()
 
 
 def test_two_programs_do_not_write_one_target(tmp_path, clip):
     if os.name == "nt":
         pytest.skip("no file locks of this kind")
-    parts = tmp_path / ".out.mp4.parts"
+    folder = tmp_path / ".out.mp4.parts"
     with open_source(clip) as source:
         first = open_sink(tmp_path / "out.mp4", source.info, settings={})
         with pytest.raises(InputError, match="another program is writing"):
             open_sink(tmp_path / "out.mp4", source.info, settings={}, resume=True)
         with pytest.raises(VideoNSTError, match="no frames"), first:
             pass
-    assert not parts.exists()
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(("source", "target"), [("picture.png", "out.png"), ("clip", "-")])
@@ -329,10 +334,11 @@ main()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no resource limits")
-def test_a_disk_that_fills_up_keeps_what_is_done(tmp_path, small_model):
+def test_a_disk_that_fills_up_keeps_what_is_done(tmp_path, small_model, monkeypatch):
     """A limit on the size of a file stands in for a full disk: segments fit, the joined file does not. The
     stabiliser, whose memory is larger than these segments, is off."""
-    clip = make_clip(tmp_path / "clip.mp4", pts=range(0, 13_000, 400), size=(160, 120))
+    clip = make_clip(tmp_path / "clip.mp4", pts=range(0, 26_000, 800), size=(160, 120))
+    monkeypatch.undo()  # the process has segments of the usual length
     convert(clip, tmp_path / "whole.mp4", "a", model=small_model, steady=0)
     limit = (tmp_path / "whole.mp4").stat().st_size * 2 // 3
     arguments = [limit, "convert", clip, tmp_path / "out.mp4", "-s", "a", "-m", small_model, "--steady", 0]
@@ -351,19 +357,19 @@ def test_a_disk_that_fills_up_keeps_what_is_done(tmp_path, small_model):
 
 def test_killed_and_resumed(tmp_path, small_model):
     """kill -9 as soon as a segment is finished; the command line goes on from there."""
-    clip = make_clip(tmp_path / "clip.mp4", pts=range(0, 13_000, 100), size=(160, 120), audio=["aac"])
+    clip = make_clip(tmp_path / "clip.mp4", pts=range(0, 26_000, 200), size=(160, 120), audio=["aac"])
     command = [sys.executable, "-m", "videonst", "convert", clip, "-s", "a", "-m", small_model, "--preset", "ultrafast"]
     command = list(map(str, command))
-    parts = tmp_path / ".out.mp4.parts"
+    folder = tmp_path / ".out.mp4.parts"
     with subprocess.Popen([*command, tmp_path / "out.mp4"], stdin=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
-        while not (parts / "00001.json").exists() and process.poll() is None and time.monotonic() < deadline:
+        while not (folder / "00001.json").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
         process.kill()
         process.wait(timeout=30)
     if (tmp_path / "out.mp4").exists():
         pytest.skip("the conversion was faster than the kill")
-    assert json.loads((parts / "manifest.json").read_text())["settings"]["preset"] == "ultrafast"
+    assert json.loads((folder / "manifest.json").read_text())["settings"]["preset"] == "ultrafast"
     for target, options in ((tmp_path / "out.mp4", ["--resume"]), (tmp_path / "whole.mp4", [])):
         done = subprocess.run(
             [*command, target, *options], timeout=100, capture_output=True, text=True, stdin=subprocess.DEVNULL
@@ -371,7 +377,7 @@ def test_killed_and_resumed(tmp_path, small_model):
         assert done.returncode == 0, done.stderr
     assert_identical(tmp_path / "out.mp4", tmp_path / "whole.mp4")
     assert stream_packets(tmp_path / "out.mp4") == stream_packets(tmp_path / "whole.mp4")
-    assert not parts.exists()
+    assert not folder.exists()
     assert -process.returncode == signal.SIGKILL
 
 

@@ -1,5 +1,7 @@
 """A recording that stands in for a camera: when frames come, on a clock of our own."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -93,6 +95,26 @@ def test_looping_goes_on_in_time_and_closes_every_round():
     assert pts[:3] == [0, 40, 80]
     assert {b - a for a, b in pairwise(pts)} == {40}
     assert [recording.closed for recording in rounds] == [True] * len(rounds)
+
+
+def test_a_round_leaves_nothing_behind_that_waits_to_be_collected():
+    """Decoders hold their memory in circles of objects: a clip looped for hours must not pile them up."""
+
+    class Circle(Recording):
+        def __init__(self) -> None:
+            super().__init__(clock)
+            self.itself = self
+            alive.add(self)
+
+    clock, alive = Clock(), weakref.WeakSet()
+    gc.disable()
+    try:
+        frames = iter(paced(clock, Circle, loop=True))
+        for _ in range(30):
+            next(frames)
+            assert len(alive) <= 2
+    finally:
+        gc.enable()
 
 
 def test_a_slow_decoder_delivers_all_it_can_and_a_stall_is_caught_up_with():

@@ -76,13 +76,16 @@ def test_the_untouched_picture_needs_no_engine(engines, controls, clock, change)
     assert engines.asked == []
 
 
+SIZE = (426, 240)
+
+
 def play(loop: LiveLoop, box: Latest[Frame], clock: Clock, seconds: float, still: bool = False) -> list[Rung]:
     """A camera at 30 fps on the fake clock; frames that come while one is painted replace each other."""
     rungs, due, end = [], clock.now, clock.now + seconds
     while clock.now < end:
         while due <= clock.now:
             stamped, clock.now = clock.now, due
-            box.put(grey(50 if still else round(30 * due) % 200, (640, 360), pts=round(1000 * due)))
+            box.put(grey(50 if still else round(30 * due) % 200, SIZE, pts=round(1000 * due)))
             clock.now, due = stamped, due + 1 / 30
         painted = loop.next(0)
         if painted:
@@ -93,10 +96,10 @@ def play(loop: LiveLoop, box: Latest[Frame], clock: Clock, seconds: float, still
 
 
 def test_quality_follows_an_overload_and_delay_stays_bounded(controls, clock):
-    engines = FakeEngines(clock, seconds_per_pixel=0.06 / (640 * 360))
+    engines = FakeEngines(clock, seconds_per_pixel=0.026 / (SIZE[0] * SIZE[1]))
     box: Latest[Frame] = Latest(clock)
     loop = LiveLoop(box, Painter(engines, controls, clock=clock), clock)
-    play(loop, box, clock, 30)
+    play(loop, box, clock, 8)
     settled = loop.meter.read()
     assert settled.fps == pytest.approx(30, rel=0.02)
     assert settled.delay_p95 <= 1 / 30
@@ -113,21 +116,23 @@ def test_quality_follows_an_overload_and_delay_stays_bounded(controls, clock):
 
 
 def test_untouched_frames_do_not_lift_the_quality(controls, clock):
-    engines = FakeEngines(clock, seconds_per_pixel=0.1 / (640 * 360))
+    engines = FakeEngines(clock, seconds_per_pixel=0.04 / (SIZE[0] * SIZE[1]))
     box: Latest[Frame] = Latest(clock)
     loop = LiveLoop(box, Painter(engines, controls, clock=clock), clock)
-    settled = play(loop, box, clock, 60)[-1]
+    settled = play(loop, box, clock, 3)[-1]
+    assert settled == Rung("tiny", 192)
     controls.change(strength=0)
     assert set(play(loop, box, clock, 60)) == {settled}
 
 
 def test_frames_equal_to_the_one_before_do_not_lift_the_quality(controls, clock):
     controls.change(steady=0.5)
-    engines = FakeEngines(clock, seconds_per_pixel=0.1 / (640 * 360))
+    engines = FakeEngines(clock, seconds_per_pixel=0.04 / (SIZE[0] * SIZE[1]))
     box: Latest[Frame] = Latest(clock)
     loop = LiveLoop(box, Painter(engines, controls, clock=clock), clock)
-    settled = play(loop, box, clock, 20)[-1]
-    assert set(play(loop, box, clock, 20, still=True)) == {settled}
+    settled = play(loop, box, clock, 3)[-1]
+    assert settled == Rung("tiny", 192)
+    assert set(play(loop, box, clock, 8, still=True)) == {settled}
 
 
 def test_steadiness_ties_frames_to_the_ones_before(engines, controls, clock):

@@ -80,12 +80,13 @@ def live(tmp_path: Path, controls: Controls):
 
 
 def test_it_ends_with_its_source_and_records_what_came(live: Callable[..., LiveFilter], tmp_path: Path):
-    running = live()
-    running.run(record=tmp_path / "kept" / "out.mp4")
-    assert running.painted == len(video_timing(tmp_path / "kept" / "out.mp4")) <= len(TIMES)
-    starts = [round(start * 1000) for start, _ in video_timing(tmp_path / "kept" / "out.mp4")]
-    shift = next(time for time in TIMES if time + starts[-1] in TIMES[-5:])
-    assert {start + shift for start in starts} <= set(TIMES)
+    said: list[str] = []
+    target = tmp_path / "kept" / "out.mp4"
+    live(notice=said.append).run(record=target)
+    starts = [round(start * 1000) for start, _ in video_timing(target)]
+    assert said == [f"recording to {target}", f"recorded {len(starts)} frames in {target}"]
+    first = TIMES[-1] - starts[-1]  # the last frame is never dropped
+    assert {first + start for start in starts} <= set(TIMES)
 
 
 def test_keys(live: Callable[..., LiveFilter], controls: Controls, tmp_path: Path):
@@ -118,7 +119,7 @@ def test_quitting_and_errors_finish_a_recording(live: Callable[..., LiveFilter],
         if running.painted > 5:
             raise KeyboardInterrupt
 
-    running = live()
+    running = live(loop=True)
     with pytest.raises(KeyboardInterrupt):
         running.run(record=tmp_path / "kept" / "interrupted.mp4", status=interrupt)
     found = sorted((tmp_path / "kept").glob("*"))
@@ -143,6 +144,15 @@ def test_outlets_get_every_frame(live: Callable[..., LiveFilter]):
 def test_names_of_files_do_not_collide(live: Callable[..., LiveFilter], tmp_path: Path):
     live(dict.fromkeys(range(2, 8), "s") | {8: "q"}).run()
     assert len(list((tmp_path / "kept").glob("*.png"))) == 6
+
+
+def test_what_a_key_cannot_do_is_said_and_the_picture_goes_on(live: Callable[..., LiveFilter], tmp_path: Path):
+    said: list[str] = []
+    running = live({2: "s", 3: "r", 5: "q"}, notice=said.append)
+    (tmp_path / "kept").rmdir()
+    running.run()
+    assert ["there is no directory" in line for line in said] == [True, True]
+    assert len(running._window.views) == 5
 
 
 def test_a_recording_that_cannot_be_written_is_refused(live: Callable[..., LiveFilter], tmp_path: Path):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from videonst import __version__
-from videonst.cli import convert, demo, doctor, export, live, models, serve, styles, train
+from videonst.cli import bench, convert, demo, doctor, export, live, models, serve, styles, train
 from videonst.cli.console import complain, watch_for_interrupt
 from videonst.errors import VideoNSTError
 
@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 for verb in (convert, live, serve, styles, models, demo, doctor, train, export):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
+
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

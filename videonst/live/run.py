@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from videonst.errors import InputError
 from videonst.live.capture import Capture
 from videonst.live.controls import Controls
 from videonst.live.latest import Closed
@@ -127,7 +128,10 @@ class LiveFilter:
         if key == "f":
             self._window.toggle_full_screen()
         elif key in self._keys:
-            self._keys[key]()
+            try:
+                self._keys[key]()
+            except InputError as error:  # such as a folder that has gone: no reason to end the show
+                self._notice(str(error))
         return key != "q"
 
     def snapshot(self) -> None:

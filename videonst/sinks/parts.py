@@ -22,8 +22,10 @@ if sys.platform != "win32":
     import fcntl
 
 
-SEGMENT_SECONDS = 4
-"""Length of a segment, seconds of the video: what an interruption costs at most. Each begins with a key frame."""
+SEGMENT_SECONDS = 8
+"""Length of a segment, seconds of the video: what an interruption costs at most. Each begins with a key frame, as x264
+would set one every 250 frames anyway. A clip of 10 s in which little moves grew by 14 %, with segments of 4 s by 28 %;
+one with much motion by 3 %."""
 
 
 class Parts:

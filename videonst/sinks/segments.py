@@ -129,7 +129,7 @@ class SegmentedVideoSink:
                 self._part.commit()
                 self._parts.remove()
             elif self._segment is not None:
-                self._segment.close()
+                self._segment.discard()
         finally:
             self._close()
             if (self._parts.folder / _PACKETS.format(0)).exists():
@@ -221,6 +221,10 @@ class _Segment:
     def close(self) -> None:
         with contextlib.suppress(OSError):  # a full disk has been told of
             self._file.close()
+
+    def discard(self) -> None:
+        self.close()
+        self._done.path.unlink(missing_ok=True)
 
     def _keep(self, packets: list["Packet[VideoStream]"]) -> None:
         for packet in packets:

@@ -60,6 +60,7 @@ class StreamCopy:
         self._streams = streams
         self._transcoded = {s.index for s in streams if not _holds(muxer, s)}
         self._transcoders: dict[int, AudioTranscoder] = {}
+        self._refused = 0
         self._part = part
         self._start, self._end = part.start, part.end
         self.sample_rates = [
@@ -114,11 +115,20 @@ class StreamCopy:
         transcoder = self._transcoders.get(packet.stream_index)
         if transcoder is None:
             packet.stream = self._copies[packet.stream_index]
-            self._output.mux_one(packet)
+            try:
+                self._output.mux_one(packet)
+            except av.FFmpegError as error:  # times that run backwards, torn AAC
+                if isinstance(error, OSError):
+                    raise
+                self._refused += 1
         else:
             self._output.mux(list(transcoder.encode(cast("Packet[AudioStream]", packet))))
 
     def _finish(self) -> None:
+        if self._refused:
+            name = self._container.name.removeprefix("file:")
+            what = f"{self._refused} packets of its sound or other streams could not be copied"
+            self._damage.report(f"{name} is damaged: {what}", self._refused)
         for index, transcoder in self._transcoders.items():
             self._output.mux(list(transcoder.finish()))
             if transcoder.lost:

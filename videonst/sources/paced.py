@@ -1,5 +1,6 @@
 """A recording that stands in for a camera: every frame comes when its presentation time says."""
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -121,4 +122,7 @@ class PacedSource:
                 return
             offset = end
             self._source.__exit__(None, None, None)
+            # PyAV's objects refer to each other in circles, with buffers of 10 to 20 MB a round between them that
+            # Python does not see when it decides whether to collect.
+            gc.collect()
             self._source = self._open()

@@ -102,7 +102,7 @@ def trust(first: Pixels, second: Pixels, forward: Field, backward: Field, scale:
         scale: pixels of the full frame per pixel of the working resolution.
 
     Returns:
-        Trust (h, w) in [0, 1], and the change of exposure: the median difference in brightness, levels.
+        Trust (h, w) in [0, 1], and the change of exposure, levels.
     """
     height, width = second.shape
     there = place_of(backward)
@@ -116,19 +116,26 @@ def trust(first: Pixels, second: Pixels, forward: Field, backward: Field, scale:
     result = cv2.erode(result, _AROUND)
 
     before = resample(first, there)
-    change = cv2.subtract(second, before, dtype=cv2.CV_32F)
-    exposure = float(np.median(change[::_SPARSE, ::_SPARSE]))
-    unlike = cv2.blur(np.abs(change - np.float32(exposure)), (3, 3))
+    exposure = exposure_change(before, second)
+    unlike = cv2.blur(np.abs(cv2.subtract(second, before, dtype=cv2.CV_32F) - np.float32(exposure)), (3, 3))
     result *= np.exp(-((unlike / BRIGHTNESS) ** 2))
     x, y = there[..., 0], there[..., 1]
     result[(x < -_HALF) | (x > width - _HALF) | (y < -_HALF) | (y > height - _HALF)] = 0
     return cv2.blur(result, (3, 3)), exposure
 
 
+def exposure_change(first: Pixels, second: Pixels) -> float:
+    """Interquartile mean of the difference in brightness between two grey pictures, levels: what moves or enters
+    hardly counts, and noise averages out."""
+    change = np.sort((second[::_SPARSE, ::_SPARSE].astype(np.int16) - first[::_SPARSE, ::_SPARSE]).ravel())
+    quarter = len(change) // 4
+    return float(change[quarter : len(change) - quarter].mean())
+
+
 _HALF = 0.5
 _AROUND = np.ones((3, 3), np.uint8)
 _SPARSE = 4
-"""Of the pixels, every so many in a row and column are enough for a median."""
+"""Of the pixels, every so many in a row and column are enough for a mean."""
 
 
 def resample(picture: npt.NDArray[Any], place: Field, interpolation: int = cv2.INTER_LINEAR) -> npt.NDArray[Any]:

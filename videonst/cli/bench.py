@@ -1,0 +1,113 @@
+"""`videonst bench`: measurements."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from videonst.cli.console import Device, Model
+from videonst.errors import InputError
+
+app = typer.Typer(help="Measure: stability.", no_args_is_help=True)
+
+STYLES = ("starry_night", "great_wave", "the_scream", "udnie")
+
+
+@app.callback()
+def bench() -> None:
+    """Keeps `stability` a command of its own."""
+
+
+@app.command()
+def stability(
+    model: Model = "fast",
+    device: Device = "auto",
+    style: Annotated[list[str] | None, typer.Option("--style", "-s", help="Repeatable; default: four.")] = None,
+    steady: Annotated[list[float] | None, typer.Option(help="Positions of the knob, repeatable.")] = None,
+    flow: Annotated[str, typer.Option(help="How motion is found: ultrafast, fast or medium.")] = "medium",
+    frames: Annotated[int, typer.Option(min=12, help="Of the synthetic scene and of clips.")] = 52,
+    sintel: Annotated[Path | None, typer.Option(help="Folder of Sintel excerpts with ground-truth flow.")] = None,
+    clip: Annotated[list[Path] | None, typer.Option(help="Real clip; repeatable.")] = None,
+    vgg: Annotated[Path | None, typer.Option(help="VGG-19 weights, for content and style loss.")] = None,
+    paintings: Annotated[Path | None, typer.Option(help="Folder of the paintings, for the style loss.")] = None,
+    painted: Annotated[Path | None, typer.Option(help="Measure what another program painted instead.")] = None,
+    plain: Annotated[Path | None, typer.Option(help="The same without its stabilisation.")] = None,
+    inputs: Annotated[Path | None, typer.Option(help="Write the scenes here for other programs, and stop.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Report to write.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Plot to write (.png): error against style loss.")] = None,
+) -> None:
+    """Warping error, flicker, drift and sharpness over the knob, on exact flow; see docs/steady.md."""
+    from videonst.bench.scenes import clip_scene, sintel_scenes, still_scene, synthetic_scene
+    from videonst.bench.stability import (
+        draw_plot,
+        measure_engine,
+        measure_folder,
+        measure_input,
+        summarise,
+        write_inputs,
+        write_report,
+    )
+
+    if (vgg is None) != (paintings is None):
+        raise InputError("the losses need both --vgg and --paintings")
+    scenes = [synthetic_scene(frames), still_scene(), *(sintel_scenes(sintel) if sintel else [])]
+    scenes += [clip_scene(path, frames) for path in clip or []]
+    if inputs:
+        write_inputs(inputs, scenes)
+        return
+    rows = measure_input(scenes)
+    about: dict[str, object] = {"scenes": [scene.name for scene in scenes]}
+    if painted:
+        rows += measure_folder(painted, scenes, plain)
+        about |= {"painted": painted.name}
+    else:
+        from videonst.api import load
+
+        stylizer = load(model, device=device)
+        styles = style or [name for name in STYLES if name in stylizer.styles] or stylizer.styles[:1]
+        used = stylizer.description
+        about |= {
+            "model": used.name,
+            "precision": used.precision,
+            "device": used.device,
+            "styles": styles,
+            "flow": flow,
+        }
+        losses = _losses(vgg, paintings)
+        knob = steady or [0.25, 0.5, 0.75, 1.0]
+        for row in measure_engine(stylizer.engine, scenes, styles, knob, flow=flow, **losses):
+            typer.echo(f"{row.style} {row.scene} at {row.steady:g}", err=True)
+            rows.append(row)
+    if json:
+        write_report(json, rows, about)
+    if plot:
+        draw_plot(plot, rows)
+    _print([asdict(row) | row.errors_by_name() for row in rows if row.steady is None], "scene")
+    _print(summarise(rows), "steady")
+
+
+def _print(rows: Sequence[dict[str, Any]], first: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    wanted = [
+        key
+        for key in {key: None for row in rows for key in row}
+        if key == first or any(isinstance(row.get(key), float) for row in rows)
+    ]
+    table = Table(*wanted, box=None)
+    for row in rows:
+        table.add_row(*(f"{v:.4g}" if isinstance(v := row.get(key), float) else str(v or "") for key in wanted))
+    Console().print(table)
+
+
+def _losses(vgg: Path | None, paintings: Path | None) -> dict[str, Any]:
+    if vgg is None or paintings is None:
+        return {}
+    try:
+        from videonst.bench.losses import perceptual_losses
+    except ModuleNotFoundError as error:
+        raise InputError(f"the losses need {error.name}; run: pip install 'videonst[train]'") from error
+    return {"losses": perceptual_losses(vgg, paintings)}
