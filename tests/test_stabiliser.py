@@ -17,7 +17,7 @@ from videonst.styles import StyleMix
 from videonst.temporal import DEFAULT_STEADY, Stabiliser
 from videonst.temporal.flow import PRESETS, DisFlow, trust
 from videonst.temporal.scene import SceneCuts
-from videonst.temporal.stabiliser import history_share, likeness
+from videonst.temporal.stabiliser import STATISTICS_MEMORY, history_share, likeness
 
 MIX = StyleMix.parse("a")
 SIZE = (72, 96)
@@ -148,13 +148,16 @@ def test_a_scene_cut_shows_the_new_scene_as_painted():
 
 
 def test_cuts_are_told_from_motion_and_noise():
+    def grey(pixels: np.ndarray) -> np.ndarray:
+        return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+
     cuts = SceneCuts()
-    moving = [cuts.is_cut(f.pixels) for f in pan(8, step=(9, 4))]
+    moving = [cuts.is_cut(grey(f.pixels)) for f in pan(8, step=(9, 4))]
     assert not any(moving)
-    assert cuts.is_cut(255 - texture(*SIZE) // 2)
-    assert not cuts.is_cut(255 - noisy(texture(*SIZE) // 2, 0))
+    assert cuts.is_cut(grey(255 - texture(*SIZE) // 2))
+    assert not cuts.is_cut(grey(255 - noisy(texture(*SIZE) // 2, 0)))
     dark = SceneCuts()
-    assert not any(dark.is_cut(noisy(np.full((*SIZE, 3), 4, np.uint8), i, sigma=6)) for i in range(5))
+    assert not any(dark.is_cut(grey(noisy(np.full((*SIZE, 3), 4, np.uint8), i, sigma=6))) for i in range(5))
 
 
 @pytest.mark.parametrize(
@@ -244,6 +247,37 @@ def test_keeping_colour_starts_anew():
     for frame in frames[:2]:
         steady.stylize(frame, MIX), twin.stylize(frame, MIX)
     assert np.array_equal(steady.stylize(frames[2], kept).pixels, twin.stylize(frames[2], kept).pixels)
+
+
+class HoldingEngine(BoilingEngine):
+    """Remembers what it was asked to hold; its statistics count the frames."""
+
+    def __init__(self) -> None:
+        super().__init__(noise=0)
+        self.asked: list[tuple[float | None, float]] = []
+
+    def stylize_holding(self, frame, mix, statistics, hold):
+        self.asked.append((None if statistics is None else float(statistics[0, 0]), hold))
+        return self.stylize(frame, mix), np.full((1, 1), self.calls, np.float32)
+
+
+def test_statistics_are_held_over_a_shot():
+    """Until a cut, another engine or the knob at 0; less where the exposure changes."""
+    engine, picture = HoldingEngine(), texture(*SIZE)
+    steady = Stabiliser(engine)
+    for index in range(3):
+        steady.stylize(at(index, noisy(picture, index)), MIX)
+    held = 1 - (1 - DEFAULT_STEADY) ** 2 / STATISTICS_MEMORY
+    assert [statistics for statistics, _ in engine.asked] == [None, 1, 2]
+    assert engine.asked[2][1] == pytest.approx(held, abs=0.02)
+    steady.stylize(at(3, noisy(picture, 3) + 10), MIX)
+    assert engine.asked[3][1] < 0.1
+    steady.stylize(at(4, 255 - noisy(picture, 4) // 2), MIX)
+    assert engine.asked[4][0] is None
+    steady.engine = HoldingEngine()
+    steady.stylize(at(5, 255 - noisy(picture, 5) // 2), MIX)
+    assert steady.engine.asked[0][0] is None
+    assert float(steady.state()["statistics"][0, 0]) == 1
 
 
 def test_going_on_from_a_state_gives_the_same_frames():

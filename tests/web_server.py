@@ -53,9 +53,9 @@ class _SlowEngine:
 
 
 @contextmanager
-def running(settings: ServeSettings, host: str = "127.0.0.1", **tls: Path) -> Iterator[PageServer]:
+def running(settings: ServeSettings, port: int = 0, **tls: Path) -> Iterator[PageServer]:
     """The server, answering; it has ended when the block is left."""
-    server = PageServer(create_app(settings), host, 0, **tls)
+    server = PageServer(create_app(settings), "127.0.0.1", port, **tls)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

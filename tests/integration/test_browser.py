@@ -249,6 +249,25 @@ def test_cross_fade_pad_and_the_api_move_the_same_mixture(page: Any, server: Pag
     assert complaints(page) == []
 
 
+def test_choices_outlive_the_connection(page: Any, small_model: Path):
+    settings = ServeSettings(engines=Engines(small_model))
+    with running(settings) as server:
+        page.get(f"http://127.0.0.1:{server.port}/")
+        wait_until(lambda: text(page, "state") == "Ready")
+        page.find_element(By.CSS_SELECTOR, "button[aria-label^='Only B']").click()  # before the camera is started
+        click(page, "start-camera")
+        wait_until(lambda: text(page, "state").startswith("Live"))
+        wait_until(lambda: mix_of(page, server)["mix"] == {"b": 1.0})
+        page.find_element(By.ID, "strength").send_keys(Keys.END)
+        wait_until(lambda: mix_of(page, server)["strength"] == 2)
+    wait_until(lambda: "trying again" in text(page, "state"))
+    with running(settings, server.port) as again:
+        wait_until(lambda: text(page, "state").startswith("Live"))
+        wait_until(lambda: fetch_json(again, "api/status")["cameras"] == 1)
+        wait_until(lambda: (mix_of(page, again)["mix"], mix_of(page, again)["strength"]) == ({"b": 1.0}, 2))
+        wait_until(lambda: text(page, "fps") != "–")
+
+
 def test_sessions_are_independent(page: Any, server: PageServer):
     start(page, server)
     page.find_element(By.CSS_SELECTOR, "button[aria-label^='Only B']").click()

@@ -119,7 +119,7 @@ def test_untouched_frames_do_not_lift_the_quality(controls, clock):
     engines = FakeEngines(clock, seconds_per_pixel=0.04 / (SIZE[0] * SIZE[1]))
     box: Latest[Frame] = Latest(clock)
     loop = LiveLoop(box, Painter(engines, controls, clock=clock), clock)
-    settled = play(loop, box, clock, 6)[-1]
+    settled = play(loop, box, clock, 3)[-1]
     assert settled == Rung("tiny", 192)
     controls.change(strength=0)
     assert set(play(loop, box, clock, 60)) == {settled}
@@ -130,9 +130,9 @@ def test_frames_equal_to_the_one_before_do_not_lift_the_quality(controls, clock)
     engines = FakeEngines(clock, seconds_per_pixel=0.04 / (SIZE[0] * SIZE[1]))
     box: Latest[Frame] = Latest(clock)
     loop = LiveLoop(box, Painter(engines, controls, clock=clock), clock)
-    settled = play(loop, box, clock, 6)[-1]
+    settled = play(loop, box, clock, 3)[-1]
     assert settled == Rung("tiny", 192)
-    assert set(play(loop, box, clock, 20, still=True)) == {settled}
+    assert set(play(loop, box, clock, 8, still=True)) == {settled}
 
 
 def test_steadiness_ties_frames_to_the_ones_before(engines, controls, clock):

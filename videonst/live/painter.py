@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-
 from videonst.engines import Engine
 from videonst.engines.metadata import StyleInfo, read_metadata
 from videonst.engines.onnx import OnnxEngine
@@ -17,6 +15,7 @@ from videonst.frame import Frame
 from videonst.live.controls import AUTO, Controls
 from videonst.live.quality import DEFAULT_RATE, QualityController, Rung, ladder
 from videonst.models import find_model, list_models
+from videonst.resize import scaled
 from videonst.temporal import Stabiliser
 
 TIERS = ("full", "fast", "tiny")
@@ -160,7 +159,8 @@ class Painter:
         stabiliser = self._stabilised(rung.model)
         stabiliser.steady = settings.steady
         painted = stabiliser.stylize(_shrunk(frame, rung.lines), settings.mix)
-        return Painted(_enlarged(painted, frame), frame, rung, stabiliser.last_painted)
+        pixels = scaled(painted.pixels, (frame.width, frame.height))
+        return Painted(frame.with_pixels(pixels), frame, rung, stabiliser.last_painted)
 
     def done(self, painted: Painted, seconds: float) -> bool:
         """Tells how long a frame kept its taker busy, painting and showing; the quality follows.
@@ -197,13 +197,4 @@ def _shrunk(frame: Frame, lines: int) -> Frame:
     scale = lines / min(frame.height, frame.width)
     if scale >= 1:
         return frame
-    size = round(frame.width * scale), round(frame.height * scale)
-    return frame.with_pixels(cv2.resize(frame.pixels, size, interpolation=cv2.INTER_AREA))  # type: ignore[arg-type]
-
-
-def _enlarged(painted: Frame, frame: Frame) -> Frame:
-    """At the size of `frame`."""
-    size = frame.width, frame.height
-    if (painted.width, painted.height) == size:
-        return painted
-    return frame.with_pixels(cv2.resize(painted.pixels, size, interpolation=cv2.INTER_LINEAR))  # type: ignore[arg-type]
+    return frame.with_pixels(scaled(frame.pixels, (round(frame.width * scale), round(frame.height * scale))))

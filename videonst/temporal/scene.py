@@ -1,7 +1,8 @@
 """Scene cuts: when what was painted before says nothing about what is shown now."""
 
+from typing import Any
+
 import cv2
-import numpy as np
 import numpy.typing as npt
 
 from videonst.frame import Pixels
@@ -30,11 +31,11 @@ class SceneCuts:
 
     def __init__(self) -> None:
         self.mean: float | None = None
-        self._luma: npt.NDArray[np.uint8] | None = None
+        self._luma: npt.NDArray[Any] | None = None
 
-    def is_cut(self, pixels: Pixels) -> bool:
-        """Whether a scene begins with `pixels`, RGB uint8 (H, W, 3). The first frame is no cut."""
-        luma = _thumbnail(pixels)
+    def is_cut(self, grey: Pixels) -> bool:
+        """Whether a scene begins with `grey`, uint8 (h, w) of any size. The first frame is no cut."""
+        luma = _thumbnail(grey)
         before, self._luma = self._luma, luma
         if before is None:
             return False
@@ -46,11 +47,10 @@ class SceneCuts:
         self.mean = difference if self.mean is None else MEMORY * self.mean + (1 - MEMORY) * difference
         return False
 
-    def resume(self, pixels: Pixels, mean: float | None) -> None:
-        """Goes on after `pixels` with the `mean` of then."""
-        self._luma, self.mean = _thumbnail(pixels), mean
+    def resume(self, grey: Pixels, mean: float | None) -> None:
+        """Goes on after `grey` with the `mean` of then."""
+        self._luma, self.mean = _thumbnail(grey), mean
 
 
-def _thumbnail(pixels: Pixels) -> npt.NDArray[np.uint8]:
-    small = cv2.resize(pixels, THUMBNAIL, interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)  # type: ignore[return-value]
+def _thumbnail(grey: Pixels) -> npt.NDArray[Any]:
+    return cv2.resize(grey, THUMBNAIL, interpolation=cv2.INTER_AREA)

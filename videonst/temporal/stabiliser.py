@@ -1,7 +1,7 @@
 """The stabiliser: an engine around an engine that keeps what it painted where the picture has not changed."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -40,6 +40,9 @@ neighbourhood clamp of temporal anti-aliasing, Karis 2014)."""
 
 STATISTICS_MEMORY = 4.0
 """The statistics of the normalisation are held this many times as long as the history: 64 frames at the default."""
+
+STRIP = 32
+"""Rows that are blended at a time."""
 
 LONGEST_GAP = Fraction(1)
 """Seconds between frames after which the past is forgotten: the camera was stopped, or much was skipped."""
@@ -128,16 +131,16 @@ class Stabiliser:
             self.reset()
         past = self._past
         repeated = past is not None and past.shows(frame, weights)
-        if not repeated and self._cuts.is_cut(frame.pixels):
+        grey = past.grey if past and repeated else self._flow.prepare(frame.pixels)
+        if not repeated and self._cuts.is_cut(grey):
             past = None
         alike = likeness(past.weights_held, weights) if past else 0.0
         share, hold = alike * share, alike * (1 - (1 - share) / STATISTICS_MEMORY)
         if past and repeated:
             self.last_painted = False
-            grey, painting, statistics = past.grey, past.painting, past.statistics
+            painting, statistics = past.painting, past.statistics
             history: Levels = cv2.addWeighted(past.history, share, painting, 1 - share, 0, dtype=cv2.CV_32F)
         else:
-            grey = self._flow.prepare(frame.pixels)
             if past and share > 0:
                 carrying = _Background(lambda: self._carry(past, grey, frame))
                 try:
@@ -189,7 +192,7 @@ class Stabiliser:
             frame, state["keep_colour"], grey, state["painting"], state["weights"], state["history"],
             state["weights_held"], self.engine, state.get("statistics"),
         )  # fmt: skip
-        self._cuts.resume(frame.pixels, state["mean_difference"])
+        self._cuts.resume(grey, state["mean_difference"])
 
     def _paint(
         self, frame: Frame, grey: Pixels, mix: StyleMix, past: "_Past | None", hold: float
@@ -321,9 +324,15 @@ def _move(history: Levels, motion: Field) -> Levels:
     # Only the rectangle that moves: resampling is what costs most.
     top, bottom = _span(rows, motion.shape[0], height)
     left, right = _span(columns, motion.shape[1], width)
-    place = place_of(full)[top:bottom, left:right]
-    moved[top:bottom, left:right] = resample(history, place, cv2.INTER_CUBIC)
+    place = place_of(full)
+    for strip in _strips(top, bottom):
+        moved[strip, left:right] = resample(history, place[strip, left:right], cv2.INTER_CUBIC)
     return moved
+
+
+def _strips(top: int, bottom: int) -> Iterator[slice]:
+    """Rows in portions that stay in the processor's cache from one operation to the next."""
+    return (slice(row, min(row + STRIP, bottom)) for row in range(top, bottom, STRIP))
 
 
 def _span(found: npt.NDArray[np.intp], cells: int, pixels: int) -> tuple[int, int]:
@@ -350,11 +359,13 @@ def _merge(painting: Pixels, carried: _Carried, share: float) -> Levels:
         )
         cv2.add(history, follow * (now - then), dst=history)
     window = np.ones((CLAMP_WINDOW, CLAMP_WINDOW), np.uint8)
-    lowest = cv2.subtract(cv2.erode(painting, window), _SLACK)
-    highest = cv2.add(cv2.dilate(painting, window), _SLACK)
-    cv2.max(history, lowest.astype(np.float32), dst=history)
-    cv2.min(history, highest.astype(np.float32), dst=history)
+    lowest, highest = cv2.erode(painting, window), cv2.dilate(painting, window)
     weight = cv2.resize(carried.trust * np.float32(share), (width, height), interpolation=cv2.INTER_LINEAR)
-    cv2.subtract(history, painting, dst=history, dtype=cv2.CV_32F)
-    cv2.multiply(history, cv2.merge((weight, weight, weight)), dst=history)
-    return cv2.add(history, painting, dst=history, dtype=cv2.CV_32F)
+    for strip in _strips(0, height):
+        part, new = history[strip], painting[strip]
+        cv2.max(part, cv2.subtract(lowest[strip], _SLACK).astype(np.float32), dst=part)
+        cv2.min(part, cv2.add(highest[strip], _SLACK).astype(np.float32), dst=part)
+        cv2.subtract(part, new, dst=part, dtype=cv2.CV_32F)
+        cv2.multiply(part, cv2.merge((weight[strip],) * 3), dst=part)
+        cv2.add(part, new, dst=part, dtype=cv2.CV_32F)
+    return history

@@ -45,13 +45,17 @@ export class Screen {
     save(blob, "png");
   }
 
+  get canRecord() {
+    return recordType() !== undefined;
+  }
+
   // Starts or stops; stopping saves the file.
   toggleRecording(changed) {
     if (this.recorder) {
       this.recorder.stop();
       return;
     }
-    const type = RECORD_TYPES.find((candidate) => MediaRecorder.isTypeSupported(candidate));
+    const type = recordType();
     const pieces = [];
     this.recorder = new MediaRecorder(this.canvas.captureStream(RECORD_FPS), { mimeType: type, videoBitsPerSecond: RECORD_BITS });
     this.recorder.ondataavailable = ({ data }) => pieces.push(data);
@@ -113,6 +117,10 @@ export class Screen {
     this.divider.setAttribute("aria-valuenow", Math.round(this.at * 100));
     this.frame.style.setProperty("--divider", `${this.at * 100}%`);
   }
+}
+
+function recordType() {
+  return RECORD_TYPES.find((type) => globalThis.MediaRecorder?.isTypeSupported(type));
 }
 
 function save(blob, suffix) {

@@ -23,7 +23,8 @@ let mirrored = true;
 let controls = { lines: "auto", format: "jpeg", keep_colour: false };
 let newest = null; // the controls as the server last told them
 const changedAt = {};
-const waiting = {};
+const waiting = {}; // changes to be sent at the next refresh of the screen
+const chosen = {}; // all changes by hand, for a session that begins later or anew
 let capturing = false;
 let sequence = 0;
 let drawing = Promise.resolve();
@@ -92,7 +93,8 @@ async function start(from) {
   for (const id of ["stop", "snapshot", "record"]) $(id).disabled = false;
   connection = new Connection(from === "camera" ? "ws/camera" : "ws/source", {
     open: () => {
-      inFlight.clear();
+      forgetFrames();
+      if (from === "camera" && Object.keys(chosen).length) connection.sendJson({ type: "controls", ...chosen });
       if (from === "source" && screen.compare) connection.sendJson({ type: "original", wanted: true });
     },
     json: receive,
@@ -110,7 +112,7 @@ function stop() {
   connection?.close();
   connection = null;
   camera.close();
-  inFlight.clear();
+  forgetFrames();
   if (screen.recorder) toggleRecording();
   document.body.classList.remove("running");
   for (const id of ["stop", "snapshot", "record"]) $(id).disabled = true;
@@ -135,12 +137,22 @@ async function sendFrame() {
   capturing = true;
   const time = performance.now();
   const to = connection;
-  const { blob, bitmap } = await camera.capture(controls.lines, controls.format, mirrored);
-  capturing = false;
-  if (to !== connection || !connection.open || !blob) return;
-  sequence = (sequence + 1) >>> 0;
-  inFlight.set(sequence, { time, bitmap });
-  connection.sendFrame(sequence, blob);
+  try {
+    const { blob, bitmap } = await camera.capture(controls.lines, controls.format, mirrored);
+    if (to !== connection || !connection.open || !blob) return;
+    sequence = (sequence + 1) >>> 0;
+    inFlight.set(sequence, { time, bitmap });
+    connection.sendFrame(sequence, blob);
+  } catch (error) {
+    console.warn("a picture of the camera was left out", error);
+  } finally {
+    capturing = false;
+  }
+}
+
+function forgetFrames() {
+  for (const { bitmap } of inFlight.values()) bitmap.close();
+  inFlight.clear();
 }
 
 function cameraFrame(frame) {
@@ -217,9 +229,9 @@ function change(changes) {
   for (const name of Object.keys(changes)) changedAt[name] = performance.now();
   if (Object.keys(waiting).length === 0) requestAnimationFrame(send);
   Object.assign(waiting, changes);
+  Object.assign(chosen, changes);
 }
 
-// At most once per refresh of the screen; before the first connection, the choice waits for it.
 function send() {
   const changes = { ...waiting };
   for (const name of Object.keys(waiting)) delete waiting[name];
@@ -303,6 +315,10 @@ function toggle(id) {
 }
 
 function toggleRecording() {
+  if (!screen.canRecord) {
+    notice("This browser cannot record.");
+    return;
+  }
   screen.toggleRecording((recording) => {
     $("record").setAttribute("aria-pressed", recording);
     $("recording").hidden = !recording;
