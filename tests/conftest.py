@@ -13,6 +13,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""For torch, imported later, and for processes that tests start: the networks here are small, and threads that wait for
+a core that others use make them ten times slower."""
+
 LEAVE_SECONDS = 60
 """How long the threads that tests have left behind may keep the finished suite from exiting."""
 
