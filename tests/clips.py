@@ -128,8 +128,8 @@ def stream_packets(path: Path) -> list[list[tuple[Fraction, Fraction, bytes]]]:
     """(time, duration, bytes) of each packet of each audio and subtitle stream."""
     with av.open(str(path)) as container:
         packets = {stream.index: [] for stream in container.streams if stream.type in ("audio", "subtitle")}
-        for p in container.demux([container.streams[index] for index in packets]):
-            if p.size:
+        for p in container.demux():
+            if p.size and p.stream_index in packets:
                 packets[p.stream_index].append((p.pts * p.time_base, p.duration * p.time_base, bytes(p)))
     return list(packets.values())
 

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -16,6 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 """For torch, imported later, and for processes that tests start: the networks here are small, and threads that wait for
 a core that others use make them ten times slower."""
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+"""The same examples in every run; HYPOTHESIS_PROFILE=default looks for new ones."""
 
 LEAVE_SECONDS = 60
 """How long the threads that tests have left behind may keep the finished suite from exiting."""

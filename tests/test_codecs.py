@@ -62,13 +62,13 @@ def test_pictures_times_and_tags_survive(tmp_path, codec, suffix, size):
 @pytest.mark.parametrize(("codec", "suffix"), HELD)
 def test_longer_clips_survive_too(tmp_path, codec, suffix):
     """`convert` encodes in pieces, which are joined."""
-    path = make_clip(tmp_path / "clip.mkv", pts=range(700, 10200, 431), last_duration=431, codec="ffv1", size=(32, 32),
+    path = make_clip(tmp_path / "clip.mkv", pts=range(700, 10200, 431), last_duration=431, codec="ffv1", size=(64, 48),
                      pixel_format="yuv444p", matrix=1, full_range=False)  # fmt: skip
     videonst.convert(path, tmp_path / f"out{suffix}", engine="none", codec=codec)
     before, after = timed_pictures(path), timed_pictures(tmp_path / f"out{suffix}")
     assert [(time, duration) for time, duration, _ in after] == [(time, duration) for time, duration, _ in before]
     for (*_, original), (*_, got) in zip(before, after, strict=True):
-        assert np.abs(got - original).mean() < 4  # so small a picture costs detail
+        assert np.abs(got - original).mean() < 2.5
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -201,15 +201,16 @@ def test_hardware_works_or_is_refused_with_alternatives(tmp_path, codec):
     assert np.abs(after[0][2] - before[0][2]).mean() < 3
 
 
-def test_x264_gives_the_same_file_each_time(tmp_path):
-    """Each run starts with other leftovers in memory, which its macroblock tree would read with AVX-512."""
+@pytest.mark.parametrize("codec", ["h264", "hevc", "vp9", "av1"])
+def test_the_same_file_each_time(tmp_path, codec):
+    """Each run starts with other leftovers in memory, which x264's macroblock tree would read with AVX-512."""
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (4, 180, 320, 3), dtype=np.uint8)
     files = []
     for attempt in range(4):
         leftovers = [np.full(rng.integers(1000, 4_000_000), attempt + 1, np.uint8) for _ in range(3)]
         del leftovers[::2]
-        with open_sink(tmp_path / f"{attempt}.mp4") as sink:
+        with open_sink(tmp_path / f"{attempt}.mp4", codec=codec) as sink:
             for index in range(24):
                 sink.write(Frame(np.roll(pictures[index // 6], index * 3, 1), index * 40, duration=40))
         files.append((tmp_path / f"{attempt}.mp4").read_bytes())

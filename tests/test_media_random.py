@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import av
 from clips import make_clip, stream_packets, video_timing
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 from test_streams import chapters
 
@@ -88,6 +88,7 @@ def written(clip: Clip, folder: Path) -> Path:
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(Clip(".mp4", ".mp4", [40, 41, 42, 43, 44], 1, 0, 1, ["aac"], [], []), 0, None)  # sound ends before the picture
 @given(clips(), st.none() | st.integers(0, 3000), st.none() | st.integers(1, 2000))
 def test_what_belongs_to_the_part_arrives(clip, start, length):
     with tempfile.TemporaryDirectory() as folder:
@@ -119,9 +120,11 @@ def test_what_belongs_to_the_part_arrives(clip, start, length):
         for got, expected in zip(after, wanted, strict=True):
             assert abs(got.start - shift - (expected.start - moved)) <= (rounding if coarse else 0)
         ended = [] if end is None else [end]
-        old = stream_packets(path) if clip.sounds or clip.texts else []
-        new = stream_packets(out) if clip.sounds or clip.texts else []
-        assert len(new) == len(old) == len(clip.sounds) + len(clip.texts)
+        old, new = stream_packets(path), stream_packets(out)
+        assert len(old) == len(clip.sounds) + len(clip.texts)
+        if clip.target in (".mp4", ".mov") and len(new) < len(old):  # FFmpeg passes over a track without packets there
+            old = [packets for packets in old if any(moved < t + d and (end is None or t < end) for t, d, _ in packets)]
+        assert len(new) == len(old)
         for packets, copied in zip(old[: len(clip.sounds)], new, strict=False):
             check_sound(packets, copied, moved if start is not None else None, shift, ended, rounding)
         for intervals, copied in zip(clip.texts, new[len(clip.sounds) :], strict=True):

@@ -250,6 +250,15 @@ def test_a_dead_server_ends_within_the_time_out(scheme):
         assert "\n" not in str(raised.value)
 
 
+def test_a_protocol_that_ffmpeg_lacks_is_named(monkeypatch):
+    def lacking(*_, **__):
+        raise av.error.ProtocolNotFoundError(0, "Protocol not found")
+
+    monkeypatch.setattr("videonst.sources.network.av.open", lacking)
+    with pytest.raises(InputError, match="FFmpeg was built without srt here"):
+        open_address("srt://127.0.0.1:9", timeout=0.5)
+
+
 def test_nobody_there():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -15,7 +15,7 @@ from videonst.sinks import open_sink
 from videonst.sources import SourceInfo, open_source
 
 pytestmark = pytest.mark.timeout(20)
-PROMPT_SECONDS = 2
+PROMPT_SECONDS = 6
 
 
 class Frames:

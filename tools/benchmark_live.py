@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=CLIP)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    before = machine()
     with tempfile.TemporaryDirectory() as folder:
         clip = clip_at_rate(args.source, Path(folder) / "clip.mp4", STEADY_RATE)
         engines = Engines()
@@ -44,11 +45,10 @@ def main() -> None:
         rows.append(measure(engines, clip, AUTO, None, args.seconds, 2 * args.seconds))
         rows.append(measure(engines, clip, AUTO, None, args.seconds, 2 * args.seconds, steady=0.0))
         start_up = measure_start_up(clip)
-    report = {"machine": machine(), "size": "x".join(map(str, SIZE)), "rows": rows, "start_up_s": start_up}
-    text = json.dumps(report, indent=1)
-    print(text)
+    report = {"machine": before, "size": "x".join(map(str, SIZE)), "rows": rows, "start_up_s": start_up}
+    print(table(report))
     if args.json:
-        args.json.write_text(text + "\n")
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def measure(
@@ -78,6 +78,16 @@ def measure(
             **summary(delays, seconds),
             "drops": capture.box.drops - drops,
         }
+
+
+def table(report: dict) -> str:
+    """The report as Markdown."""
+    lines = ["| asked | painted with | steady | fps | delay p50, ms | p95, ms | dropped |", "| --- " * 7 + "|"]
+    keys = ("model", "painted_with", "steady", "fps", "delay_p50_ms", "delay_p95_ms", "drops")
+    for row in report["rows"]:
+        lines.append("| " + " | ".join(str(row[key]) for key in keys) + " |")
+    times = ", ".join(map(str, report["start_up_s"]))
+    return "\n".join([*lines, "", f"Start-up, seconds: {times}. Load: {report['machine']['load_1_minute']}."])
 
 
 def measure_start_up(clip: Path) -> list[float]:

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -72,7 +71,7 @@ def chromium() -> tuple[str, str]:
 
 @contextmanager
 def browse(paths: tuple[str, str], folder: Path | None = None, clip: Path | None = None) -> Iterator[Any]:
-    """A browser with a profile of its own; its whole process group is gone when the block is left."""
+    """A browser with a profile of its own; its whole process group is gone when the block is left, or this process."""
     options = webdriver.ChromeOptions()
     options.binary_location = paths[0]
     for argument in ARGUMENTS:
@@ -83,7 +82,9 @@ def browse(paths: tuple[str, str], folder: Path | None = None, clip: Path | None
         options.add_argument(f"--user-data-dir={folder / 'profile'}")
         options.add_experimental_option("prefs", {"download.default_directory": str(folder)})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = Service(executable_path=paths[1], popen_kw={"start_new_session": True})
+    # The browser's process group is led by a shell that ends it when its input ends, however that comes.
+    leader = subprocess.Popen(["sh", "-c", "cat >/dev/null; kill -9 0"], stdin=subprocess.PIPE, process_group=0)
+    service = Service(executable_path=paths[1], popen_kw={"process_group": leader.pid})
     driver = None
     try:
         driver = webdriver.Chrome(options=options, service=service)
@@ -96,9 +97,8 @@ def browse(paths: tuple[str, str], folder: Path | None = None, clip: Path | None
             quitting = threading.Thread(target=lambda: _quit(driver), daemon=True)
             quitting.start()
             quitting.join(10)
+        leader.communicate(timeout=10)
         if service.process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(service.process.pid, signal.SIGKILL)
             service.process.wait(10)
 
 

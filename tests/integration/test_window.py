@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from clips import make_clip, video_timing
 
+from videonst.live.view import WAITING_LEVEL
 from videonst.live.window import CONTROLS_TITLE, TITLE
 
 WAIT = 60.0
@@ -49,9 +50,14 @@ class Screen:
             stderr=subprocess.DEVNULL,
         )
         os.close(write_end)
-        ready, _, _ = select.select([read_end], [], [], WAIT)
-        number = os.read(read_end, 16).decode().strip() if ready else ""
+        said = b""  # the number and the end of the line come in two parts, and the server ends where nobody hears both
+        while not said.endswith(b"\n") and select.select([read_end], [], [], WAIT)[0]:
+            part = os.read(read_end, 16)
+            if not part:
+                break
+            said += part
         os.close(read_end)
+        number = said.decode().strip()
         self.works = number.isdigit()
         without = {"WAYLAND_DISPLAY", "QT_QPA_PLATFORM", "QT_QPA_FONTDIR"}
         self.environment = {k: v for k, v in os.environ.items() if k not in without} | {"DISPLAY": f":{number}"}
@@ -110,10 +116,11 @@ class App:
         self.process.stderr.close()
 
     def start(self) -> None:
-        """Waits for the windows."""
+        """Waits for the windows and the first frame."""
         wait_for(lambda: any(line.startswith("source: ") for line in self.said), self.process)
         self.window, self.controls = self.screen.find(TITLE), self.screen.find(CONTROLS_TITLE)
         wait_for(lambda: self.screen.geometry(self.window)[2:] == SIZE, self.process)
+        wait_for(lambda: (self.screen.picture(self.window)[:8] != WAITING_LEVEL).any(), self.process)
 
     def key(self, name: str) -> None:
         """OpenCV keeps only the last of several keys that are pressed within a frame."""
@@ -169,7 +176,8 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
                 probe, env=screen.environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=WAIT, check=True
             )
         except subprocess.SubprocessError as error:
-            pytest.skip(f"OpenCV opens no window on Xvfb: {error}")
+            said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
+            pytest.skip(f"OpenCV opens no window on Xvfb: {' '.join(said[-3:]) or error}")
         yield screen
     finally:
         screen.close()

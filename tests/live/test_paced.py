@@ -110,7 +110,7 @@ def test_a_round_leaves_nothing_behind_that_waits_to_be_collected():
     gc.disable()
     try:
         frames = iter(paced(clock, Circle, loop=True))
-        for _ in range(30):
+        for _ in range(12):
             next(frames)
             assert len(alive) <= 2
     finally:

@@ -6,7 +6,7 @@ from live_fakes import grey
 
 from videonst.live.painter import Painted
 from videonst.live.quality import Rung
-from videonst.live.view import compose, waiting
+from videonst.live.view import WAITING_LEVEL, compose, waiting
 
 SIZE = (320, 180)
 
@@ -62,4 +62,4 @@ def test_text_reads_on_white_and_on_black():
 def test_waiting_has_the_size_asked_for():
     view = waiting((320, 180), "opening")
     assert view.shape == (180, 320, 3)
-    assert written(view, 24).any()
+    assert written(view, WAITING_LEVEL).any()

@@ -26,6 +26,9 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT = 30.0
 """Pixels from line to line at scale 1."""
 
+WAITING_LEVEL = 24
+"""Grey of the picture that is shown before the first frame."""
+
 WHITE, RED = (255, 255, 255), (255, 110, 100)
 
 
@@ -74,7 +77,7 @@ def compose(
 def waiting(size: tuple[int, int], line: str) -> Pixels:
     """A dark picture, (width, height) pixels, with a line: before the first frame is there."""
     width, height = size
-    view: Pixels = np.full((height, width, 3), 24, np.uint8)
+    view: Pixels = np.full((height, width, 3), WAITING_LEVEL, np.uint8)
     _write(view, line, (0.8, LINES_OF_TEXT / 2), WHITE)
     return view
 

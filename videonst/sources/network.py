@@ -102,6 +102,11 @@ class NetworkSource(PassingSource):
                 raise InputError(
                     f"{self._name} did not answer within {self._timeout:g} s; check the address and that it is sending"
                 ) from error
+            if isinstance(error, av.error.ProtocolNotFoundError):
+                raise InputError(
+                    f"cannot open {self._name}: FFmpeg was built without {self._scheme} here; use another protocol, or "
+                    "a PyAV built against an FFmpeg that has it"
+                ) from error
             if isinstance(error, av.error.InvalidDataError):
                 raise InputError(f"what {self._name} sends is no video; check the address") from error
             raise InputError(f"cannot open {self._name}: {_reason(error)}; check the address") from error

@@ -5,6 +5,7 @@ import select
 import stat
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
@@ -59,7 +60,7 @@ class PassingStreams:
             self._packets = None
 
 
-class PassingSource(VideoFileSource):
+class PassingSource(VideoFileSource, ABC):
     """Frames of a container that is read once, from the beginning. `info.path` is None; the other streams are in
     `info.passing`.
 
@@ -77,8 +78,9 @@ class PassingSource(VideoFileSource):
         super()._open()
         self._passing = PassingStreams(self._container, self._stream)
 
+    @abstractmethod
     def _open_container(self) -> InputContainer:
-        raise NotImplementedError
+        """Opens what is read."""
 
     def __iter__(self) -> Iterator[Frame]:
         self._passing.close_unclaimed()

@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from concurrent.futures import Executor
 from typing import Any
@@ -38,7 +39,7 @@ SEND_SECONDS = 10.0
 _numbers = itertools.count(1)
 
 
-class Session:
+class Session(ABC):
     """One WebSocket: its controls, both ways, and the frames that the two kinds below add.
 
     Args:
@@ -92,11 +93,13 @@ class Session:
             "painted_with": None if self._rung is None else {"model": self._rung.model, "lines": self._rung.lines},
         }
 
+    @abstractmethod
     async def _frames(self) -> None:
-        raise NotImplementedError
+        """Sends what is to be shown, until the session ends."""
 
+    @abstractmethod
     async def _frame_message(self, message: bytes, arrived: float) -> None:
-        raise NotImplementedError
+        """Takes a binary message, which came at `arrived`, seconds on the monotonic clock."""
 
     async def _receive(self) -> None:
         while True:
