@@ -38,7 +38,7 @@ class OnnxEngine:
             suits the device.
         device: "auto" (the best that works), "cuda", "tensorrt", "coreml" or "cpu".
         threads: of the CPU; None takes the physical cores.
-        cpu_precision: of a shipped model on the CPU: "fp32" as trained, or "int8", which is 1.6 (`tiny`) to 2.2 times
+        cpu_precision: of a shipped model on the CPU: "fp32" as trained, or "int8", which is 1.6 (`tiny`) to 2.1 times
             (`fast`) as fast where the processor has 8-bit dot products and paints about a level differently.
 
     Raises:

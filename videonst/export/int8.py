@@ -33,7 +33,7 @@ def export_int8(model: Path, path: Path, photographs: Sequence[Pixels]) -> Model
 
     The first and the last convolution stay in fp32: they touch the picture itself, and on them 8 bits would show.
     Weights, bank and all else are as in `model`, but normalisation statistics cannot be held: the reductions of
-    `HeldStatistics` would take a third of the time that 8 bits save. For CPUs only.
+    `HeldStatistics` would cost most of the time that 8 bits save. For CPUs only.
 
     Args:
         model: a model file in fp32.
