@@ -4,15 +4,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 
 import cv2
 
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.sources import Source, SourceInfo
-from videonst.sources.source import Stoppable
+from videonst.sources.around import SourceAround
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,9 @@ def scaled(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     return cast(Pixels, cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
 
 
-class _ResizedSource:
+class _ResizedSource(SourceAround):
     def __init__(self, source: Source, resize: Resize) -> None:
-        self._source = source
+        super().__init__(source)
         info = source.info
         width, height = self._size = resize.applied(info.width, info.height)
         aspect_ratio = info.sample_aspect_ratio
@@ -112,17 +111,3 @@ class _ResizedSource:
         for frame in self._source:
             alpha = None if frame.alpha is None else scaled(frame.alpha, self._size)
             yield replace(frame, pixels=scaled(frame.pixels, self._size), alpha=alpha)
-
-    def stop(self) -> None:
-        """Ends the reading soon; from any thread."""
-        if isinstance(self._source, Stoppable):
-            self._source.stop()
-
-    def __enter__(self) -> Self:
-        self._source.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._source.__exit__(kind, error, trace)
