@@ -24,7 +24,7 @@ from videonst.sources import Source, open_source
 from videonst.sources.remaining import Remaining
 from videonst.styles import StyleMix
 from videonst.temporal import DEFAULT_STEADY, Stabiliser
-from videonst.temporal.flow import DisFlow
+from videonst.temporal.flow import FlowProvider, open_flow
 from videonst.trim import Time, Trim
 
 DEFAULT_MODEL = "fast"
@@ -92,17 +92,18 @@ class Stylizer:
         """
         return self.engine.stylize(Frame(image), _mix(style, strength, keep_colour)).pixels
 
-    def steady(self, amount: float = DEFAULT_STEADY, *, flow: str = FILE_FLOW) -> Stabiliser:
+    def steady(self, amount: float = DEFAULT_STEADY, *, flow: str | FlowProvider = FILE_FLOW) -> Stabiliser:
         """An engine for the frames of one clip or camera, in order, that keeps them steady.
 
         Args:
             amount: 0 (each frame on its own) to 1 (hold still); may be set later, as `steady`.
-            flow: how motion is found: "ultrafast", "fast" (for live pictures) or "medium".
+            flow: how motion is found: "ultrafast", "fast" (for live pictures) or "medium", the path of a flow network
+                (.onnx), or a provider of your own.
 
         Raises:
             InputError: a value out of range.
         """
-        return Stabiliser(self.engine, steady=amount, flow=DisFlow(flow))
+        return Stabiliser(self.engine, steady=amount, flow=open_flow(flow))
 
 
 def convert(
@@ -113,7 +114,7 @@ def convert(
     strength: float = 1.0,
     keep_colour: bool = False,
     steady: float = DEFAULT_STEADY,
-    flow: str = FILE_FLOW,
+    flow: str | FlowProvider = FILE_FLOW,
     model: str | Path | Stylizer = DEFAULT_MODEL,
     device: str = "auto",
     engine: str = "onnx",
@@ -147,7 +148,7 @@ def convert(
         style: a mixture such as "starry_night:0.7, great_wave:0.3"; none with engine "none".
         strength, keep_colour: as in `Stylizer.stylize`.
         steady: 0 (each frame on its own) to 1 (hold still).
-        flow: how motion is found: "ultrafast", "fast" or "medium".
+        flow: how motion is found; see `Stylizer.steady`.
         model, device, engine: as in `load`; `model` may be loaded already.
         hdr: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
         resize: size of the output, "1280x720", "720p" (of the shorter side) or a factor such as "0.5"; see `Resize`.
@@ -182,7 +183,8 @@ def convert(
     size = None if resize is None else Resize.parse(resize)
     if stylizer.styles and stroke_scale != 1:
         stylizer = Stylizer(StrokeScaled(stylizer.engine, stroke_scale))
-    steadied = stylizer.steady(steady, flow=flow) if stylizer.styles else stylizer.engine
+    motion = open_flow(flow)
+    steadied = stylizer.steady(steady, flow=motion) if stylizer.styles else stylizer.engine
     with (
         open_source(source, trim, rate=_rate(rate), hdr=hdr, strict=strict, timeout=timeout) as original,
         contextlib.nullcontext(resized(original, size)) as frames,
@@ -196,7 +198,7 @@ def convert(
             options=encoder_options,
             overwrite=overwrite,
             stream_format=stream_format,
-            settings=_settings(asked, stylizer.description),
+            settings=_settings(asked | {"flow": motion.name}, stylizer.description),
             resume=resume,
         ) as sink,
     ):

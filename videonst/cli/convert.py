@@ -8,6 +8,7 @@ import typer
 from videonst.cli.console import (
     STYLE_HELP,
     Device,
+    Flow,
     KeepColour,
     Model,
     Overwrite,
@@ -15,6 +16,7 @@ from videonst.cli.console import (
     Strength,
     frame_progress,
     many_progress,
+    open_flow,
     print_summary,
 )
 
@@ -38,7 +40,7 @@ def command(
     strength: Strength = 1.0,
     keep_colour: KeepColour = False,
     steady: Steady = 0.75,
-    flow: Annotated[str, typer.Option(help="How motion is found: ultrafast, fast or medium.")] = "medium",
+    flow: Flow = "medium",
     model: Model = "fast",
     device: Device = "auto",
     engine: Annotated[str, typer.Option(help="onnx, or none: frames pass untouched, without a style.")] = "onnx",
@@ -100,7 +102,7 @@ def command(
         "strength": strength,
         "keep_colour": keep_colour,
         "steady": steady,
-        "flow": flow,
+        "flow": open_flow(flow),
         "model": stylizer,
         "hdr": hdr,
         "resize": resize,
