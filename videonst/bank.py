@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from videonst.engines.metadata import ModelMetadata, StyleInfo, read_metadata
 from videonst.errors import InputError
+from videonst.styles import check_name
 
 try:
     import onnx
@@ -28,9 +28,6 @@ BANK = "bank"
 """Name of the initialiser; (styles + 1, 2 x channels), row 0 the photograph."""
 
 Rows = npt.NDArray[np.float32]
-
-_NAME = re.compile(r"[\w.-]+")
-"""What a mixture can name: no comma, colon or space."""
 
 
 class StyleBank:
@@ -167,17 +164,6 @@ def edit_styles(
     bank.set_styles([styles[name] for name in chosen])
     bank.save(out or path, overwrite=overwrite or out is None)
     return bank.metadata
-
-
-def check_name(name: str) -> str:
-    """The name, where a mixture can hold it.
-
-    Raises:
-        InputError: it cannot.
-    """
-    if not _NAME.fullmatch(name):
-        raise InputError(f"{name!r} cannot name a style; expected letters, digits and ._- only")
-    return name
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,10 @@ from videonst.errors import InputError
 
 MAX_STRENGTH = 2.0
 """Beyond the painting's own strength the network extrapolates; past twice it only breaks."""
+
+
+_NAME = re.compile(r"[\w.-]+")
+"""What a mixture can name: no comma, colon or space."""
 
 
 @dataclass(frozen=True)
@@ -79,3 +84,14 @@ class StyleMix:
 
     def __str__(self) -> str:
         return ", ".join(f"{n}:{s:.3g}" if len(self.shares) > 1 else n for n, s in self.shares)
+
+
+def check_name(name: str) -> str:
+    """The name, where it can stand in a mixture.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{name!r} cannot name a style; expected letters, digits and ._- only")
+    return name

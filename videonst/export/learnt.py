@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from videonst.bank import StyleBank, check_name, check_target
+from videonst.bank import StyleBank, check_target
 from videonst.demo import PORTRAIT
 from videonst.engines.metadata import LearntInfo, StyleInfo
 from videonst.errors import InputError
@@ -23,9 +23,9 @@ from videonst.export.onnx import (
 )
 from videonst.models import find_model
 from videonst.network import StyleNetwork
-
 from videonst.perceptual import open_features
 from videonst.sources.image import read_picture
+from videonst.styles import check_name
 from videonst.training import Painting, list_paintings, pick_device
 from videonst.training.data import read_painting
 from videonst.training.learn import STROKE_SIZES, Learner, LearnProgress, LearnSettings

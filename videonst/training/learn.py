@@ -38,7 +38,7 @@ from videonst.training.report import draw_preview
 STROKE_SIZES = {"small": 320, "medium": 512, "large": 800}
 """Short side to which a painting is brought, pixels: the larger, the bolder its strokes. The shipped styles: 512."""
 
-LEARNING_RATE = 2e-2
+LEARNING_RATE = 6e-2
 """Peak rate of Adam. A row takes far more than the weights of a network (3e-3)."""
 ADAM_BETAS = (0.9, 0.99)
 GRADIENT_NORM = 1.0
