@@ -101,11 +101,15 @@ def _progress() -> Iterator[Callable[["LearnProgress"], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rest]}"))
     told = -math.inf
+    said: list[str] = []
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("preparing", total=1.0, rest="")
 
         def report(progress: "LearnProgress") -> None:
             nonlocal told
+            if not said:
+                typer.echo(f"features: {progress.features}", err=True)
+                said.append(progress.features)
             scores = ", ".join(f"{n} {s:.3f}" for n, s in progress.scores.items() if not math.isnan(s))
             left = None if math.isnan(progress.seconds_left) else progress.seconds_left
             rest = f"step {progress.step}, {time_left(left)}" + (f", score {scores}" if scores else "")
