@@ -43,6 +43,7 @@ class OnnxEngine:
 
     Attributes:
         metadata: what the model file says about itself.
+        path: of the model file that was taken.
         session: ONNX Runtime's, for measurements.
 
     Raises:
@@ -128,7 +129,7 @@ class OnnxEngine:
         self._open(model, AUTO_ORDER[-1], threads)
 
     def _open(self, model: str | Path, device: str, threads: int | None) -> None:
-        path = find_model(model, precision="fp16" if device in HALF_DEVICES else self._cpu_precision)
+        self.path = path = find_model(model, precision="fp16" if device in HALF_DEVICES else self._cpu_precision)
         self.metadata: ModelMetadata = read_metadata(path)
         self._fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
         self.session = open_session(path, device, threads)
