@@ -1,5 +1,6 @@
 """Learning styles: that only the new rows are fitted and really learn, how it ends early, and what is refused."""
 
+import itertools
 import json
 import math
 import time
@@ -11,8 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
-
-import itertools
 
 import videonst  # noqa: E402
 from videonst.bank import StyleBank  # noqa: E402

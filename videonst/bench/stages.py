@@ -194,6 +194,8 @@ class _AtHand:
 class _FlowAtHand:
     """Flow that was found before."""
 
+    name = "at hand"
+
     def __init__(self, frames: Sequence[Frame]) -> None:
         flow = DisFlow(FILE_FLOW)
         self._grey = {id(frame.pixels): flow.prepare(frame.pixels) for frame in frames}
