@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
 
+
 import videonst  # noqa: E402
 from videonst.bank import StyleBank  # noqa: E402
 from videonst.cli import app  # noqa: E402

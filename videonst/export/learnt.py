@@ -33,9 +33,6 @@ from videonst.training.pictures import gather_pictures
 
 log = logging.getLogger(__name__)
 
-COMPILE_MINUTES = 8.0
-"""Budget from which fusing the step pays: it takes about a minute on two cores."""
-
 
 def learn(
     paintings: Sequence[str | Path] | str | Path,
@@ -52,7 +49,7 @@ def learn(
     features: str = "auto",
     vgg: Path | None = None,
     device: str = "auto",
-    compile: bool | None = None,
+    compile: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[LearnProgress], None] | None = None,
@@ -73,7 +70,7 @@ def learn(
         settings: time or steps, strength, stroke size; see `LearnSettings`.
         features, vgg: perceptual network; see `videonst.perceptual.open_features`.
         device: "auto", "cuda" or "cpu".
-        compile: fuse the step with torch.compile; None does so where it pays.
+        compile: fuse the step with torch.compile, which takes a minute or more of the time.
         resume: go on with what an interrupted run has left, with the same arguments; time and steps may be other.
         overwrite: replace `out` if it exists.
         progress: called about twice a second, in this thread.
@@ -107,8 +104,6 @@ def learn(
     photographs, words = gather_pictures(Path(content) if content is not None else None)
     perceptual = open_features(features, vgg)
     log.info("learning with the features of %s on %s", perceptual.name, words)
-    if compile is None:
-        compile = device == "cuda" or (settings.steps is None and settings.minutes >= COMPILE_MINUTES)
     learner = Learner(
         network,
         bank.base,

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Pixels
 from videonst.network import StyleNetwork
 from videonst.network.model import PHOTO
+from videonst.perceptual import Features
 from videonst.perceptual.losses import (
     Statistics,
     content_loss,
@@ -112,7 +113,8 @@ class LearnProgress:
         seconds_left: at most; learning stops earlier where the scores settle.
         scores: of each style, the best so far: content loss + weighted style loss on always the same squares. Lower
             is better; nan before the first.
-        state: what happens at present: "preparing", "choosing a start", "learning" or "settling".
+        state: what happens at present: "preparing", "choosing a start", "learning", "settling" or "done".
+        features: the perceptual network that the losses look through, "vgg19" or "compact".
     """
 
     step: int
@@ -121,6 +123,7 @@ class LearnProgress:
     seconds_left: float
     scores: dict[str, float]
     state: str
+    features: str
 
 
 class Learner:
@@ -155,7 +158,7 @@ class Learner:
         base: str,
         paintings: Mapping[str, Sequence[Pixels]],
         photographs: Sequence[Pixels],
-        features: nn.Module,
+        features: Features,
         folder: Path,
         settings: LearnSettings,
         *,
@@ -430,7 +433,7 @@ class Learner:
             left = max(0.0, 60 * self.settings.minutes * self._end() - seconds)
         else:
             left = seconds / max(share, 1e-3) * (1 - share) if share else math.nan
-        progress = LearnProgress(self.step, share, seconds, left, self.scores, state)
+        progress = LearnProgress(self.step, share, seconds, left, self.scores, state, self._features.name)
         _write(self.folder / "progress.json", json.dumps(_plain(asdict(progress))).encode())
         self._report(progress)
 
