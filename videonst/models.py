@@ -54,6 +54,18 @@ def find_model(model: str | Path, *, precision: str = "fp32") -> Path:
     raise InputError(f"unknown model {str(model)!r}; {hint}")
 
 
+def find_shipped(file: str) -> Path:
+    """Path of a file that comes with videonst, beside the models.
+
+    Raises:
+        InputError: this installation does not hold it.
+    """
+    for folder in FOLDERS:
+        if (folder / file).is_file():
+            return folder / file
+    raise InputError(f"this installation of videonst lacks {file}; expected it in {FOLDERS[0]}; install videonst again")
+
+
 def list_models() -> list[Model]:
     """The shipped models, by name.
 

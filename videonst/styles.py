@@ -75,8 +75,8 @@ class StyleMix:
         for name, share in self.shares:
             if name not in names and is_picture(name):
                 raise InputError(
-                    f"{name} is a picture, and models paint only what they have learnt: paint it with --engine optimise, "
-                    "or teach it to a model with `videonst learn`"
+                    f"{name} is a picture, but models paint only what they learnt; use --engine optimise, or teach "
+                    "it to a model with `videonst learn`"
                 )
             if name not in names:
                 near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)

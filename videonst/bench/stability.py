@@ -17,7 +17,7 @@ from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.styles import StyleMix
 from videonst.temporal import Stabiliser
-from videonst.temporal.flow import DisFlow
+from videonst.temporal.flow import FlowProvider, open_flow
 from videonst.temporal.metrics import flicker, sharpness, warping_error
 
 RATE = 25
@@ -61,9 +61,9 @@ class Row:
         return {f"error_{lag}": error for lag, error in self.errors.items()}
 
 
-def paint(engine: Engine, scene: Scene, style: str, steady: float, flow: str) -> list[Pixels]:
+def paint(engine: Engine, scene: Scene, style: str, steady: float, flow: FlowProvider) -> list[Pixels]:
     """The scene painted in order, from a fresh start."""
-    stabiliser, mix = Stabiliser(engine, steady=steady, flow=DisFlow(flow)), StyleMix.parse(style)
+    stabiliser, mix = Stabiliser(engine, steady=steady, flow=flow), StyleMix.parse(style)
     frames = (Frame(p, pts=i, time_base=Fraction(1, RATE)) for i, p in enumerate(scene.frames))
     return [stabiliser.stylize(frame, mix).pixels for frame in frames]
 
@@ -114,7 +114,7 @@ def measure_engine(
     styles: Iterable[str],
     knob: Iterable[float],
     *,
-    flow: str = "medium",
+    flow: str | FlowProvider = "medium",
     losses: Callable[[str], Losses | None] = lambda style: None,
 ) -> Iterator[Row]:
     """Rows of every style, scene and position; 0, each frame on its own, comes first and is what sharpness refers to.
@@ -122,16 +122,16 @@ def measure_engine(
     Args:
         engine: what paints.
         scenes, styles, knob: what to run.
-        flow: preset of `DisFlow`.
+        flow: see `open_flow`.
         losses: by style.
     """
-    positions = sorted({0.0, *knob})
+    positions, motion = sorted({0.0, *knob}), open_flow(flow)
     for style in styles:
         of_style = losses(style)
         for scene in scenes:
             plain: list[Pixels] | None = None
             for steady in positions:
-                painted = paint(engine, scene, style, steady, flow)
+                painted = paint(engine, scene, style, steady, motion)
                 plain = plain or painted
                 yield measure(scene, painted, style, steady, plain=plain, losses=of_style)
 

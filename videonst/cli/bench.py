@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from videonst.cli.console import Device, Model
+from videonst.cli.console import Device, Flow, Model, open_flow
 from videonst.errors import InputError
 
 app = typer.Typer(help="Measure: stability.", no_args_is_help=True)
@@ -26,7 +26,7 @@ def stability(
     device: Device = "auto",
     style: Annotated[list[str] | None, typer.Option("--style", "-s", help="Repeatable; default: four.")] = None,
     steady: Annotated[list[float] | None, typer.Option(help="Positions of the knob, repeatable.")] = None,
-    flow: Annotated[str, typer.Option(help="How motion is found: ultrafast, fast or medium.")] = "medium",
+    flow: Flow = "medium",
     frames: Annotated[int, typer.Option(min=12, help="Of the synthetic scene and of clips.")] = 52,
     sintel: Annotated[Path | None, typer.Option(help="Folder of Sintel excerpts with ground-truth flow.")] = None,
     clip: Annotated[list[Path] | None, typer.Option(help="Real clip; repeatable.")] = None,
@@ -77,7 +77,7 @@ def stability(
         }
         losses = _losses(vgg, paintings)
         knob = steady or [0.25, 0.5, 0.75, 1.0]
-        for row in measure_engine(stylizer.engine, scenes, styles, knob, flow=flow, **losses):
+        for row in measure_engine(stylizer.engine, scenes, styles, knob, flow=open_flow(flow), **losses):
             typer.echo(f"{row.style} {row.scene} at {row.steady:g}", err=True)
             rows.append(row)
     if json:

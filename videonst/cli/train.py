@@ -23,7 +23,11 @@ def command(
     recipe: Annotated[Path | None, typer.Option(help="TOML file with every hyper-parameter.")] = None,
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     batch: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    vgg: Annotated[Path | None, typer.Option(help="VGG-19 weights; default: torchvision's, downloaded once.")] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="What the losses look through: vgg19, compact, or auto (VGG-19 if it is at hand)."),
+    ] = None,
+    vgg: Annotated[Path | None, typer.Option(help="VGG-19 weights; torchvision's are downloaded without.")] = None,
     start: Annotated[Path | None, typer.Option(help="Warm start from an .onnx model or a checkpoint.pt.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
@@ -35,11 +39,11 @@ def command(
         import torch
 
         from videonst.export.checkpoint import export_run, read_start
-        from videonst.perceptual import Vgg19
+        from videonst.perceptual import open_features
         from videonst.training import Trainer, list_paintings, load_recipe, make_recipe, pick_device
     except ModuleNotFoundError as error:
         raise InputError(f"training needs {error.name}; run: pip install 'videonst[train]'") from error
-    changes = {"tier": tier, "steps": steps, "batch": batch}
+    changes = {"tier": tier, "steps": steps, "batch": batch, "features": features}
     if recipe is None and (tier is None or steps is None):
         raise InputError("name a recipe with --recipe FILE, or at least --tier and --steps")
     plan = load_recipe(recipe, **changes) if recipe else make_recipe({k: v for k, v in changes.items() if v})
@@ -47,12 +51,14 @@ def command(
         raise InputError(f"cannot write a model to {out}; expected a name ending in .onnx")
     if threads:
         torch.set_num_threads(threads)
+    perceptual = open_features(plan.features, vgg)
+    typer.echo(f"features: {perceptual.name}", err=True)
     trainer = Trainer(
         plan,
         list_paintings(styles),
         content,
         out.with_suffix(".training"),
-        Vgg19(vgg),
+        perceptual,
         device=pick_device(device),
         start=read_start(start) if start else None,
         compile=compile,

@@ -1,5 +1,6 @@
 """Minimising a loss over the pixels of a picture."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -7,7 +8,6 @@ import torch
 from torch import Tensor
 
 from videonst.errors import VideoNSTError
-from videonst.frame import Pixels
 from videonst.optimise.objective import Losses
 
 LEARNING_RATE = 0.05
@@ -57,7 +57,7 @@ def adam(start: Tensor, evaluate: Evaluate, steps: int, report: Report) -> Tenso
         if not (math.isfinite(losses.total) and bool(torch.isfinite(gradient).all())):
             rate /= 2
             if rate < LEAST_RATE:
-                raise Diverged(mean / weight if weight else start)
+                raise DivergedError(mean / weight if weight else None)
             image = before.clone()
             first, second = torch.zeros_like(first), torch.zeros_like(second)
             continue
@@ -69,23 +69,20 @@ def adam(start: Tensor, evaluate: Evaluate, steps: int, report: Report) -> Tenso
         image = (image - LEARNING_RATE * rate * _schedule(step, steps) * scaled).clamp(0, 1)
         weight = AVERAGING * weight + 1 - AVERAGING
         mean = AVERAGING * mean + (1 - AVERAGING) * image
-        current = mean / weight
-        report(step, losses, lambda: current)
+        report(step, losses, functools.partial(torch.div, mean, weight))
     return mean / weight
 
 
-class Diverged(VideoNSTError):
+class DivergedError(VideoNSTError):
     """The loss is no number, however small the steps.
 
     Attributes:
-        best: the picture of before, (1, 3, H, W).
-        pixels: the same at the size that was asked for, RGB uint8; set by who knows that.
+        best: the picture of before, (1, 3, H, W); None where no step was good.
     """
 
-    def __init__(self, best: Tensor) -> None:
-        super().__init__("the optimisation diverged (the loss is no number); lower --style-weight or --content-weight")
+    def __init__(self, best: Tensor | None) -> None:
+        super().__init__("the loss is no number: lower --style-weight or --content-weight, or choose other --features")
         self.best = best
-        self.pixels: Pixels | None = None
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -94,19 +91,19 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def lbfgs(start: Tensor, evaluate: Evaluate, steps: int, report: Report) -> Tensor:
-    """Limited-memory BFGS without line search, one evaluation a step, as in Gatys et al.'s own code."""
-    image = start.clone(memory_format=torch.contiguous_format).requires_grad_()
-    optimiser = torch.optim.LBFGS([image], lr=1, max_iter=1, history_size=100, tolerance_change=0, tolerance_grad=0)
+    """Limited-memory BFGS without line search, one evaluation a step, as in Gatys et al.'s own code. Gives the picture
+    of the least loss. After a loss that is no number it goes on from there, at half the step and without history."""
     best, least, rate = start, math.inf, 1.0
+    image, optimiser = _lbfgs_from(start, rate)
     step = 0
     while step < steps:
         seen: list[Losses] = []
 
         def closure() -> Tensor:
-            optimiser.zero_grad()
-            total, losses = evaluate(image)
+            optimiser.zero_grad()  # noqa: B023 - called within the step
+            total, losses = evaluate(image)  # noqa: B023
             total.backward()
-            seen.append(losses)  # noqa: B023 - called within the step
+            seen.append(losses)  # noqa: B023
             return total
 
         before = image.detach().clone()
@@ -115,15 +112,26 @@ def lbfgs(start: Tensor, evaluate: Evaluate, steps: int, report: Report) -> Tens
         if not math.isfinite(losses.total) or not bool(torch.isfinite(image).all()):
             rate /= 2
             if rate < LEAST_RATE:
-                raise Diverged(best.clamp(0, 1))
-            image = best.clone(memory_format=torch.contiguous_format).requires_grad_()
-            optimiser = torch.optim.LBFGS([image], lr=rate, max_iter=1, history_size=100, tolerance_change=0, tolerance_grad=0)
+                raise DivergedError(best.clamp(0, 1) if step else None)
+            image, optimiser = _lbfgs_from(best, rate)
             continue
         step += 1
         if losses.total < least:
             best, least = before, losses.total
-        report(step, losses, lambda: best.clamp(0, 1))
+        report(step, losses, functools.partial(best.clamp, 0, 1))
     return best.clamp(0, 1)
+
+
+LBFGS_HISTORY = 100
+"""Steps that the estimate of the curvature is made of; torch's default, and that of Gatys et al.'s code."""
+
+
+def _lbfgs_from(start: Tensor, rate: float) -> tuple[Tensor, torch.optim.LBFGS]:
+    image = start.clone(memory_format=torch.contiguous_format).requires_grad_()
+    optimiser = torch.optim.LBFGS(
+        [image], lr=rate, max_iter=1, history_size=LBFGS_HISTORY, tolerance_change=0, tolerance_grad=0
+    )
+    return image, optimiser
 
 
 METHODS = {"adam": adam, "lbfgs": lbfgs}

@@ -7,20 +7,21 @@ from pathlib import Path
 
 import torch
 
-from videonst.engines import Engine, EngineDescription
+from videonst.engines import EngineDescription
 from videonst.engines.colour import keep_colour
 from videonst.engines.metadata import SizeRules, StyleInfo
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.optimise import starts
-from videonst.optimise.film import Film
+from videonst.optimise.film import FLOW_SIDE, Film
 from videonst.optimise.memory import LEAST_SIDE
 from videonst.optimise.objective import pick_layers
 from videonst.optimise.painter import Painter, Progress, Stopped
 from videonst.optimise.paintings import Paintings, find_paintings, read_masks, read_painting
 from videonst.optimise.presets import Preset, find_preset
-from videonst.perceptual import Vgg19
+from videonst.perceptual import Features, Vgg19, open_features
 from videonst.styles import StyleMix
+from videonst.temporal.flow import DisFlow, FlowProvider
 from videonst.training.trainer import pick_device
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class OptimiseEngine:
         style: a mixture of paintings: paths of pictures, or names in `paintings`.
         preset: a name in `PRESETS`, or one of your own.
         paintings: folder of paintings for names.
-        features: a perceptual network, with `name` and `layers`; None takes VGG-19 with torchvision's weights.
+        features: a perceptual network, with `name` and `layers`; None takes what `open_features` does. It is changed.
         start: of `starts.STARTS`; None takes the preset's.
         model: network to start from.
         device: "auto", "cuda" or "cpu".
@@ -56,7 +57,7 @@ class OptimiseEngine:
         preset: str | Preset = "good",
         *,
         paintings: Path | None = None,
-        features: "torch.nn.Module | None" = None,
+        features: Features | None = None,
         start: str | None = None,
         model: str = "fast",
         device: str = "auto",
@@ -81,10 +82,10 @@ class OptimiseEngine:
             )
         self.preset = plan
         self._device = pick_device(device)
-        features = features if features is not None else Vgg19()
-        layers = tuple(features.layers)  # type: ignore[arg-type]
+        features = features if features is not None else open_features()
+        layers = features.layers
         precision = "bf16" if plan.half and has_fast_bfloat16(self._device) else "fp32"
-        if hasattr(features, "average"):
+        if isinstance(features, Vgg19):
             features.average = plan.average_pooling
         features = features.to(self._device, torch.bfloat16 if precision == "bf16" else torch.float32)
         self._painter = Painter(
@@ -133,9 +134,10 @@ class OptimiseEngine:
             painted = stopped.best
         return self.finished(frame, mix, painted)
 
-    def clip(self) -> Engine:
-        """An engine for the frames of one clip, in order: steady by itself."""
-        return Film(self, self._painter)
+    def clip(self, flow: FlowProvider) -> Film:
+        """An engine for the frames of one clip, in order: steady by itself. A preset of `DisFlow` works on more lines
+        here than where somebody waits."""
+        return Film(self, self._painter, DisFlow(flow.preset, FLOW_SIDE) if isinstance(flow, DisFlow) else flow)
 
     def begin(self, frame: Frame, mix: StyleMix) -> Pixels:
         """The picture to start from where there is no frame before."""

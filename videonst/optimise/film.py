@@ -12,7 +12,7 @@ from videonst.engines import FrameStore
 from videonst.frame import Frame, Pixels
 from videonst.optimise.painter import Painter
 from videonst.styles import StyleMix
-from videonst.temporal.flow import DisFlow, Plane, place_of, resample, trust
+from videonst.temporal.flow import FlowProvider, Plane, place_of, resample, trust
 from videonst.temporal.scene import SceneCuts
 from videonst.temporal.stabiliser import LONGEST_GAP
 
@@ -51,9 +51,9 @@ class Film:
         store: where finished paintings are kept and found again; None keeps none.
     """
 
-    def __init__(self, engine: "OptimiseEngine", painter: Painter) -> None:
+    def __init__(self, engine: "OptimiseEngine", painter: Painter, flow: FlowProvider) -> None:
         self._engine, self._painter, self._preset = engine, painter, engine.preset
-        self._flow = DisFlow("medium", FLOW_SIDE)
+        self._flow = flow
         self.store: FrameStore | None = None
         self._reset()
 

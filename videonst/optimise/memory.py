@@ -88,5 +88,5 @@ def explained(width: int, height: int) -> Iterator[None]:
             raise
         half = int(width / 4) * 2, int(height / 4) * 2
         raise VideoNSTError(
-            f"out of memory at {width}x{height}; {half[0]}x{half[1]} needs a quarter of it: --resize {half[0]}x{half[1]}"
+            f"out of memory at {width}x{height}; try a quarter of it: --resize {half[0]}x{half[1]}"
         ) from error

@@ -1,5 +1,6 @@
 """One picture, coarse to fine."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from videonst.styles import StyleMix
 from videonst.temporal.flow import Plane
 from videonst.training.data import to_tensor
 
+log = logging.getLogger(__name__)
+
 LEAST_COARSE_SIDE = 64
 """Pixels of the short side, below which a coarser scale is left out."""
 
@@ -36,6 +39,7 @@ class Progress:
         seconds_left: of this picture; None before the first steps.
         width, height: of the scale at work.
         picture: gives the picture of now, RGB uint8, at the size of the scale.
+        full_size: (width, height) of the picture when it is done.
     """
 
     step: int
@@ -45,6 +49,7 @@ class Progress:
     width: int
     height: int
     picture: Callable[[], Pixels]
+    full_size: tuple[int, int]
 
 
 Watch = Callable[[Progress], None]
@@ -110,44 +115,49 @@ class Painter:
 
         Raises:
             Stopped: Ctrl-C; it holds the best so far.
-            InputError, VideoNSTError: as `check`; the optimisation diverged; out of memory.
+            InputError, VideoNSTError: as `check`; out of memory; the loss is no number from the first step on.
         """
         height, width = photo.shape[:2]
         self.check(width, height)
-        sizes = [
-            (max(1, round(width / 2**i)), max(1, round(height / 2**i))) for i in reversed(range(len(steps)))
-        ]
+        sizes = [(max(1, round(width / 2**i)), max(1, round(height / 2**i))) for i in reversed(range(len(steps)))]
         plan = [(size, n) for size, n in zip(sizes, steps, strict=True) if min(size) >= LEAST_COARSE_SIDE]
         plan = plan or [(sizes[-1], sum(steps))]
         clock = _Clock([(size[0] * size[1], n) for size, n in plan])
         image = self._tensor(scaled(beginning, plan[0][0]))
-        best = beginning
         with explained(width, height):
             for size, count in plan:
                 image = _resized(image, size)
 
                 def report(step: int, losses: Losses, current: Callable[[], Tensor]) -> None:
-                    nonlocal best_of
-                    best_of = current
+                    nonlocal latest
+                    latest = current
                     left = clock.tick()
                     if self._watch:
                         self._watch(
                             Progress(
-                                clock.step, clock.steps, losses, left, *size, lambda: _pixels(current())  # noqa: B023
+                                clock.step,
+                                clock.steps,
+                                losses,
+                                left,
+                                *size,  # noqa: B023
+                                lambda: _pixels(current()),
+                                (width, height),
                             )
                         )
 
-                best_of: Callable[[], Tensor] | None = None
+                latest: Callable[[], Tensor] | None = None
                 try:
                     image = descent.METHODS[self.preset.method](
                         image, self._objective(photo, size, mix, held), count, report
                     )
                 except KeyboardInterrupt as interruption:
-                    best = _pixels(_resized(best_of() if best_of else image, (width, height)))
-                    raise Stopped(best) from interruption
-                except descent.Diverged as error:
-                    error.pixels = _pixels(_resized(error.best, (width, height)))
-                    raise
+                    so_far = latest() if latest else image
+                    raise Stopped(_pixels(_resized(so_far, (width, height)))) from interruption
+                except descent.DivergedError as error:
+                    if error.best is None:
+                        raise
+                    log.warning("stopped at step %d of %d: %s; the best so far is kept", clock.step, clock.steps, error)
+                    return _pixels(_resized(error.best, (width, height)))
         return _pixels(image)
 
     def losses(self, photo: Pixels, mix: StyleMix, results: Sequence[Pixels]) -> list[Losses]:

@@ -11,12 +11,12 @@ import torch
 from videonst.errors import InputError
 from videonst.frame import Pixels
 from videonst.optimise.objective import Features, Region
+from videonst.perceptual.losses import Statistics, blend, style_statistics
 from videonst.resize import scaled
+from videonst.sources import open_source
 from videonst.sources.image import read_picture
 from videonst.styles import StyleMix, is_picture
 from videonst.training.data import list_paintings, to_tensor
-from videonst.perceptual.losses import Statistics, blend, style_statistics
-
 
 LEAST_PAINTING = 64
 """Pixels of the short side: with less there are no strokes to see."""
@@ -59,7 +59,8 @@ def read_painting(path: Path) -> Pixels:
         InputError: unreadable, or too small.
     """
     try:
-        pixels = read_picture(path).over_white().pixels
+        with open_source(path) as source:
+            pixels = next(iter(source)).over_white().pixels
     except InputError as error:
         raise InputError(f"the painting: {error}") from error
     height, width = pixels.shape[:2]
@@ -124,16 +125,16 @@ class Paintings:
             if label is not None:
                 mask = (self._masks[name] == label).astype(np.float32)
                 if not mask.any():
-                    raise InputError(f"the mask of {name} lacks a colour that the content mask has; paint all of them")
-                region = torch.from_numpy(cv2.resize(mask, size, interpolation=cv2.INTER_AREA))[None, None].to(self._device)
+                    raise InputError(f"the mask of {name} lacks a colour that the content mask has; use the same")
+                region = torch.from_numpy(cv2.resize(mask, size, interpolation=cv2.INTER_AREA))[None, None].to(
+                    self._device
+                )
             found = self._features(to_tensor(scaled(picture, size)).to(self._device), self._layers)
             self._known[key] = style_statistics(found, region)
         return self._known[key]
 
 
-def read_masks(
-    content: Path, paintings: Sequence[Path]
-) -> tuple[npt.NDArray[np.uint8], list[npt.NDArray[np.uint8]]]:
+def read_masks(content: Path, paintings: Sequence[Path]) -> tuple[npt.NDArray[np.uint8], list[npt.NDArray[np.uint8]]]:
     """The regions of a picture and of paintings, by label from 0: equal colours mean each other.
 
     Raises:

@@ -1,7 +1,7 @@
 """What a preset of the quality mode is: every number of the optimisation in one place."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from videonst.errors import InputError
@@ -48,6 +48,23 @@ class Preset:
     lags: tuple[int, ...] = (1,)
     passes: int = 1
     window: int = 1
+
+    def with_steps(self, total: int) -> "Preset":
+        """The same with `total` steps for a first frame, shared among scales as before; for the next in proportion.
+
+        Raises:
+            InputError: less than one.
+        """
+        if total < 1:
+            raise InputError(f"{total} steps are too few; expected 1 or more")
+        factor = total / sum(self.steps)
+        finest = [round(count * factor) for count in self.steps[:-1]]
+        steps = (*finest, total - sum(finest))
+        return replace(
+            self,
+            steps=tuple(count for count in steps if count > 0),
+            next_steps=tuple(max(1, round(count * factor)) for count in self.next_steps),
+        )
 
 
 PRESETS: Mapping[str, Preset] = {

@@ -2,7 +2,8 @@
 
 Content and Gram style: Gatys, Ecker, Bethge: *Image Style Transfer Using Convolutional Neural Networks*, CVPR 2016.
 Regions: Gatys et al.: *Controlling Perceptual Factors in Neural Style Transfer*, CVPR 2017. Laplacian: Li et al.:
-*Laplacian-Steered Neural Style Transfer*, ACM Multimedia 2017. Every function returns one value per picture of the batch, shape (B,), so that a batch may mix styles.
+*Laplacian-Steered Neural Style Transfer*, ACM Multimedia 2017. Every function returns one value per picture of the
+batch, shape (B,), so that a batch may mix styles.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -23,7 +23,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Vgg19(nn.Module):
-    """Activations of VGG-19 at named layers, up to relu5_1.
+    """Activations of VGG-19 at named layers, up to relu5_1. Attributes: `name`, and `layers` that can be asked for.
 
     Args:
         weights: a `.safetensors` or `.pth` file with torchvision's keys (`features.0.weight` …); None downloads
@@ -33,6 +33,9 @@ class Vgg19(nn.Module):
     Raises:
         InputError: the file is missing, unreadable or holds other weights.
     """
+
+    name = "vgg19"
+    layers = tuple(LAYERS)
 
     def __init__(self, weights: Path | None = None, *, average: bool = False) -> None:
         super().__init__()

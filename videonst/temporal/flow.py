@@ -18,7 +18,14 @@ Plane = npt.NDArray[Any]
 
 
 class FlowProvider(Protocol):
-    """Finds the motion between two frames. Called from the stabiliser's own thread, never from two at once."""
+    """Finds the motion between two frames. Called from the stabiliser's own thread, never from two at once.
+
+    Attributes:
+        name: what decides its results, such as the file of a network: a conversion is resumed with the same only.
+    """
+
+    @property
+    def name(self) -> str: ...
 
     def prepare(self, pixels: Pixels) -> Pixels:
         """A frame as `flow` wants it: grey uint8 (h, w) at the working resolution. Done once a frame, then kept."""
@@ -42,18 +49,16 @@ class DisFlow:
 
     def __init__(self, preset: str = "fast", side: int | None = None) -> None:
         if preset not in PRESETS:
-            raise InputError(f"unknown flow preset {preset!r}; expected one of {', '.join(PRESETS)}")
+            raise InputError(
+                f"unknown flow {preset!r}; expected {', '.join(PRESETS)} or the path of a flow network (.onnx)"
+            )
         number, suited = PRESETS[preset]
         self.preset, self.side = preset, side or suited
+        self.name = f"dis {preset} {self.side}"
         self._search = cv2.DISOpticalFlow.create(number)
 
     def prepare(self, pixels: Pixels) -> Pixels:
-        grey: npt.NDArray[Any] = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-        factor = self.side / min(grey.shape)
-        if factor < 1:
-            size = (round(grey.shape[1] * factor), round(grey.shape[0] * factor))
-            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-        return grey
+        return grey_at(pixels, self.side)
 
     def flow(self, first: Pixels, second: Pixels) -> Field:
         height, width = first.shape
@@ -62,6 +67,21 @@ class DisFlow:
             first, second = (np.pad(picture, ((0, below), (0, right)), "edge") for picture in (first, second))
         found: Field = self._search.calc(first, second, None)  # type: ignore[call-overload]
         return found[:height, :width]
+
+
+def open_flow(flow: "str | FlowProvider") -> "FlowProvider":
+    """A provider from what a user says: a preset of `DisFlow`, or the path of a network (.onnx) for `OnnxFlow`.
+
+    Raises:
+        InputError: no such preset, or a file that cannot be used.
+    """
+    if not isinstance(flow, str):
+        return flow
+    if flow.endswith(".onnx"):
+        from videonst.temporal.onnx_flow import OnnxFlow
+
+        return OnnxFlow(flow)
+    return DisFlow(flow)
 
 
 PRESETS = {
@@ -73,6 +93,16 @@ PRESETS = {
 
 SMALLEST_SIDE = 32
 """OpenCV's search crashes on pictures with a side of 12 pixels; these are four of its patches."""
+
+
+def grey_at(pixels: Pixels, side: int, multiple: int = 1) -> Pixels:
+    """A frame (H, W, 3) in grey, uint8 (h, w): a short side of `side` at most, both multiples of `multiple`."""
+    grey: npt.NDArray[Any] = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    factor = min(side / min(grey.shape), 1.0)
+    height, width = (max(round(length * factor / multiple), 1) * multiple for length in grey.shape)
+    if (height, width) != grey.shape:
+        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+    return grey
 
 
 CONSISTENCY = 4.0

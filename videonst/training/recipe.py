@@ -8,6 +8,7 @@ from typing import Any
 
 from videonst.errors import InputError
 from videonst.network import TIERS
+from videonst.perceptual import FEATURES
 from videonst.perceptual.vgg import LAYERS
 
 
@@ -49,7 +50,8 @@ class Recipe:
         zoom: range of enlargement of the photographs before cropping; 1 keeps their own pixels.
         content, style, total_variation, grid: weights of the losses.
         pixel: weight of the squared pixel error of the photo slot, beside its content loss.
-        content_layer, style_layers: activations of VGG-19.
+        features: perceptual network, "vgg19" or "compact"; "auto" is VGG-19 where its weights are at hand.
+        content_layer, style_layers: activations of VGG-19, or of the compact network where it has them.
         seed: of initialisation, sampling and augmentation.
         stages: crops, in order.
     """
@@ -68,6 +70,7 @@ class Recipe:
     total_variation: float = 0.05
     grid: float = 100.0
     pixel: float = 10.0
+    features: str = "auto"
     content_layer: str = "relu4_2"
     style_layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
     seed: int = 0
@@ -82,6 +85,7 @@ class Recipe:
         require(self.steps >= 1 and self.batch >= 1, "steps and batch must be at least 1")
         require(self.learning_rate > 0, "learning_rate must be above 0")
         require(0 < self.zoom[0] <= self.zoom[1], "zoom must be two rising numbers above 0")
+        require(self.features in FEATURES, f"features is {self.features!r}, expected one of {', '.join(FEATURES)}")
         for layer in (self.content_layer, *self.style_layers):
             require(layer in LAYERS, f"unknown layer {layer!r}, expected one of {', '.join(LAYERS)}")
         ends = [s.until for s in self.stages]

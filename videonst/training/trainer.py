@@ -1,5 +1,6 @@
 """Trains a style network on photographs and paintings (Johnson et al. 2016; Dumoulin et al. 2017)."""
 
+import dataclasses
 import json
 import math
 import time
@@ -15,6 +16,7 @@ from torch import Tensor
 from videonst.errors import InputError, VideoNSTError
 from videonst.network import StyleNetwork, widen
 from videonst.network.model import PHOTO
+from videonst.perceptual.features import Features
 from videonst.perceptual.losses import (
     Statistics,
     content_loss,
@@ -25,7 +27,6 @@ from videonst.perceptual.losses import (
     total_variation_loss,
 )
 from videonst.perceptual.temporal import temporal_feature_loss, temporal_loss, warping_error
-from videonst.perceptual.vgg import Vgg19
 from videonst.training.data import Painting, Photographs, balanced, read_painting, to_tensor
 from videonst.training.motion import Motion, move
 from videonst.training.recipe import Recipe, Stage, make_recipe
@@ -83,13 +84,14 @@ class Trainer:
         paintings: the styles, in slot order from 1.
         content: folder of photographs.
         folder: where the run's files go.
-        vgg: perceptual network.
+        features: perceptual network; the recipe of the run records which.
         device: "cpu" or "cuda".
         start: network to start from, of the same tier or a narrower one that can grow; ignored when resuming.
         compile: fuse the step with torch.compile (needs a C++ compiler; two minutes once, then up to 1.6x faster).
 
     Raises:
-        InputError: unusable paintings, photographs or start; a checkpoint of another recipe.
+        InputError: unusable paintings, photographs or start; a checkpoint of another recipe or made with other
+            features; features that lack a layer of the recipe.
     """
 
     def __init__(
@@ -98,13 +100,13 @@ class Trainer:
         paintings: list[Painting],
         content: Path,
         folder: Path,
-        vgg: Vgg19,
+        features: Features,
         *,
         device: str = "cpu",
         start: StyleNetwork | None = None,
         compile: bool = False,
     ) -> None:
-        self.recipe, self.paintings, self.folder = recipe, paintings, folder
+        self.recipe, self.paintings, self.folder = _with_features(recipe, features), paintings, folder
         self.device = torch.device(device)
         self.photographs = Photographs(content, recipe.seed)
         torch.manual_seed(recipe.seed)
@@ -112,7 +114,7 @@ class Trainer:
         self.network.to(memory_format=torch.channels_last)
         if start is not None:
             self._warm_start(start)
-        self.vgg = vgg.to(self.device, torch.bfloat16)
+        self.features = features.to(self.device, torch.bfloat16)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=recipe.learning_rate, betas=ADAM_BETAS)
         self.targets = self._painting_statistics()
         self.step = 0
@@ -205,7 +207,7 @@ class Trainer:
         recipe = self.recipe
         weights = F.one_hot(slots, len(self.paintings) + 1).float()
         with torch.no_grad():
-            content = self.vgg(photos, [recipe.content_layer])[recipe.content_layer]
+            content = self.features(photos, [recipe.content_layer])[recipe.content_layer]
         moving: tuple[Tensor, ...] = ()
         if motion is None:
             painted, _ = self._paint(photos, weights)
@@ -222,7 +224,7 @@ class Trainer:
         kept = style
         for scale, target in zip(stage.scales, targets, strict=True):
             layers = [*recipe.style_layers, recipe.content_layer] if scale == 1 else recipe.style_layers
-            features = self.vgg(F.avg_pool2d(painted, scale) if scale > 1 else painted, layers)
+            features = self.features(F.avg_pool2d(painted, scale) if scale > 1 else painted, layers)
             if scale == 1:
                 kept = content_loss(features[recipe.content_layer], content)
                 features = {name: features[name] for name in recipe.style_layers}
@@ -271,7 +273,7 @@ class Trainer:
             image = to_tensor(read_painting(painting, recipe.painting_size, crop)).to(self.device)
             for scale in scales:
                 with torch.no_grad():
-                    features = self.vgg(F.avg_pool2d(image, scale), recipe.style_layers)
+                    features = self.features(F.avg_pool2d(image, scale), recipe.style_layers)
                     found[scale].append(style_statistics(features))
         return found
 
@@ -307,7 +309,13 @@ class Trainer:
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         names = [style["name"] for style in state["styles"]]
-        if make_recipe(state["recipe"]) != self.recipe or names != [p.name for p in self.paintings]:
+        made = make_recipe({"features": "vgg19"} | state["recipe"])  # what there was before recipes said it
+        if made.features != self.recipe.features:
+            raise InputError(
+                f"{self.checkpoint} was made with features {made.features}, not {self.recipe.features}; "
+                f"go on with --features {made.features}, or take another folder"
+            )
+        if made != self.recipe or names != [p.name for p in self.paintings]:
             raise InputError(
                 f"{self.checkpoint} belongs to another recipe or other styles; "
                 "give the recipe it was made with, or another folder"
@@ -323,3 +331,15 @@ class Trainer:
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines()[: self.step]
             path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def _with_features(recipe: Recipe, features: Features) -> Recipe:
+    if recipe.features not in {"auto", features.name}:
+        raise InputError(f"the recipe wants features {recipe.features}, not {features.name}")
+    lacking = [n for n in (*recipe.style_layers, recipe.content_layer) if n not in features.layers]
+    if lacking:
+        raise InputError(
+            f"features {features.name} lack {', '.join(lacking)}; they have {', '.join(features.layers)}: "
+            "change the layers of the recipe, or train with --features vgg19"
+        )
+    return dataclasses.replace(recipe, features=features.name)

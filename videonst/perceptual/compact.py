@@ -1,0 +1,94 @@
+"""A compact network that predicts VGG-19's activations: narrow, quick on a CPU, small enough to ship.
+
+Distilled from VGG-19 by `tools/distil_features.py`; the idea is that of Wang et al.: *Collaborative Distillation for
+Ultra-Resolution Universal Style Transfer*, CVPR 2020. The first convolution is VGG-19's own, so relu1_1 is exact. A
+narrow trunk follows, with one stage for each resolution; where a layer can be asked for, a 1x1 convolution and a ReLU
+read VGG-19's channels from it.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from videonst.errors import InputError
+from videonst.models import find_shipped
+from videonst.perceptual.vgg import MEAN, STD
+
+WEIGHTS = "compact-features.safetensors"
+"""File name of the shipped weights, half precision, keys as in `Compact.state_dict()`."""
+
+FIRST = 64
+"""Channels of relu1_1."""
+
+STAGES: tuple[tuple[int, tuple[str | None, ...]], ...] = (
+    (48, (None, "relu2_1")),
+    (96, (None, "relu3_1")),
+    (144, (None, None, "relu4_1", "relu4_2")),
+    (192, (None, None, "relu5_1")),
+)
+"""For 1/2, 1/4, 1/8 and 1/16 of the resolution: channels of the trunk, and of its convolutions, the first of which
+halves the resolution, the layer that is read after each."""
+
+VGG_CHANNELS = {"relu2_1": 128, "relu3_1": 256, "relu4_1": 512, "relu4_2": 512, "relu5_1": 512}
+
+
+class Compact(nn.Module):
+    """The network with random weights, to be trained; `open_compact` gives the trained one."""
+
+    name = "compact"
+    layers = ("relu1_1", *VGG_CHANNELS)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, FIRST, 3, padding=1)
+        self.trunk = nn.ModuleList()
+        self.read = nn.ModuleDict()
+        self.stages = STAGES
+        before = FIRST
+        for channels, layers in STAGES:
+            stage = nn.ModuleList([nn.Conv2d(before, channels, 2, stride=2)])
+            stage.extend(nn.Conv2d(channels, channels, 3, padding=1) for _ in layers[1:])
+            self.trunk.append(stage)
+            self.read.update({name: nn.Conv2d(channels, VGG_CHANNELS[name], 1) for name in layers if name})
+            before = channels
+        self.mean = nn.Buffer(torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.std = nn.Buffer(torch.tensor(STD).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        """Maps (B, 3, H, W), RGB in [0, 1], to {layer: (B, C, H / stride, W / stride)}, shapes as VGG-19's."""
+        x = ((image - self.mean) / self.std).to(self.mean.dtype).contiguous(memory_format=torch.channels_last)
+        x = F.relu(self.first(x))
+        taps = {"relu1_1": x} if "relu1_1" in layers else {}
+        for (_, names), convolutions in zip(self.stages, self.trunk.children(), strict=True):
+            for index, (name, convolution) in enumerate(zip(names, convolutions.children(), strict=True)):
+                if len(taps) == len(layers):
+                    return taps
+                y = F.relu(convolution(x))
+                x = y if index == 0 else x + y  # the first of a stage changes the resolution
+                if name is not None and name in layers:
+                    taps[name] = F.relu(self.read[name](x))
+        return taps
+
+
+def open_compact(weights: Path | None = None) -> Compact:
+    """The trained network, frozen.
+
+    Args:
+        weights: a `.safetensors` file of `tools/distil_features.py`; None takes the shipped one.
+
+    Raises:
+        InputError: the file is missing, unreadable or holds something else.
+    """
+    from safetensors.torch import load_file
+
+    path = weights or find_shipped(WEIGHTS)
+    network = Compact()
+    try:
+        state = load_file(path)
+        network.load_state_dict({name: value.float() for name, value in state.items()})
+    except Exception as error:
+        raise InputError(f"{path} does not hold the compact perceptual network: {error}") from error
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
