@@ -13,8 +13,8 @@ BYTES_PER_PIXEL = {"fp32": 2100, "bf16": 1250}
 """Peak growth of the process with VGG-19, measured at 640x360 to 1920x1080 (docs/benchmarks/offline.md), rounded up:
 the activations up to relu5_1 that the gradient needs, and the largest gradients."""
 
-LBFGS_BYTES_PER_PIXEL = 2 * 100 * 3 * 4
-"""The history of 100 steps and gradients, fp32 RGB."""
+HISTORY_BYTES_PER_PIXEL = 2 * 3 * 4
+"""Of a step that L-BFGS remembers: the step and the change of the gradient, fp32 RGB."""
 
 FIXED_BYTES = 700 << 20
 """Interpreter, libraries and weights."""
@@ -23,29 +23,29 @@ USABLE = 0.9
 """Share of the machine's memory that is taken where no limit is given."""
 
 
-def needed_bytes(width: int, height: int, *, half: bool, lbfgs: bool = False) -> int:
+def needed_bytes(width: int, height: int, *, half: bool, history: int = 0) -> int:
     """What optimising a picture of this size takes at its peak."""
-    per_pixel = BYTES_PER_PIXEL["bf16" if half else "fp32"] + (LBFGS_BYTES_PER_PIXEL if lbfgs else 0)
+    per_pixel = BYTES_PER_PIXEL["bf16" if half else "fp32"] + history * HISTORY_BYTES_PER_PIXEL
     return FIXED_BYTES + width * height * per_pixel
 
 
-def fitting_size(width: int, height: int, limit: int, *, half: bool, lbfgs: bool = False) -> tuple[int, int]:
+def fitting_size(width: int, height: int, limit: int, *, half: bool, history: int = 0) -> tuple[int, int]:
     """The largest (width, height) of the same shape, even, that `limit` bytes hold; (0, 0) where none does."""
-    per_pixel = (needed_bytes(1000, 1000, half=half, lbfgs=lbfgs) - FIXED_BYTES) / 1e6
+    per_pixel = (needed_bytes(1000, 1000, half=half, history=history) - FIXED_BYTES) / 1e6
     factor = min(1.0, (max(0.0, limit - FIXED_BYTES) / per_pixel / (width * height)) ** 0.5)
     return int(width * factor / 2) * 2, int(height * factor / 2) * 2
 
 
-def check_memory(width: int, height: int, limit: int | None, *, half: bool, lbfgs: bool = False) -> None:
+def check_memory(width: int, height: int, limit: int | None, *, half: bool, history: int = 0) -> None:
     """
     Raises:
         InputError: the picture needs more than `limit` bytes (None: the machine has); the size that fits is named.
     """
     allowed = limit if limit is not None else machine_bytes()
-    needed = needed_bytes(width, height, half=half, lbfgs=lbfgs)
+    needed = needed_bytes(width, height, half=half, history=history)
     if allowed is None or needed <= allowed:
         return
-    fits = fitting_size(width, height, allowed, half=half, lbfgs=lbfgs)
+    fits = fitting_size(width, height, allowed, half=half, history=history)
     advice = f"{fits[0]}x{fits[1]} fits: --resize {fits[0]}x{fits[1]}" if min(fits) >= LEAST_SIDE else "none fits"
     raise InputError(
         f"optimising {width}x{height} needs about {needed / 1e9:.1f} GB, "

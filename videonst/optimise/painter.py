@@ -93,7 +93,13 @@ class Painter:
         """
         if min(width, height) < LEAST_SIDE:
             raise InputError(f"the frame is {width}x{height}; expected sides of {LEAST_SIDE} pixels or more")
-        check_memory(width, height, self._memory, half=self._half, lbfgs=self.preset.method == "lbfgs")
+        check_memory(
+            width,
+            height,
+            self._memory,
+            half=self._half,
+            history=self.preset.history if self.preset.method == "lbfgs" else 0,
+        )
 
     def paint(
         self,
@@ -148,7 +154,7 @@ class Painter:
                 latest: Callable[[], Tensor] | None = None
                 try:
                     image = descent.METHODS[self.preset.method](
-                        image, self._objective(photo, size, mix, held), count, report
+                        image, self._objective(photo, size, mix, held), count, report, **self.preset.of_method
                     )
                 except KeyboardInterrupt as interruption:
                     so_far = latest() if latest else image

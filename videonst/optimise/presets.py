@@ -18,6 +18,8 @@ class Preset:
     Attributes:
         name: what users type.
         method: "lbfgs" (Gatys et al. 2016) or "adam" with averaged iterates.
+        history: steps that L-BFGS remembers; each takes 24 bytes a pixel.
+        spectrum: of its variables, see `descent.lbfgs`.
         steps: evaluations of losses and gradient at each scale, coarse to fine; each scale has twice the side of the
             one before, the last one the picture's own size.
         next_steps: the same for a frame that starts from the one before.
@@ -33,8 +35,10 @@ class Preset:
     """
 
     name: str
-    method: Literal["lbfgs", "adam"] = "adam"
     steps: tuple[int, ...]
+    method: Literal["lbfgs", "adam"] = "lbfgs"
+    history: int = 20
+    spectrum: float = 0.5
     next_steps: tuple[int, ...] = (60,)
     start: str = "auto"
     distance: str = "gram"
@@ -48,6 +52,11 @@ class Preset:
     lags: tuple[int, ...] = (1,)
     passes: int = 1
     window: int = 1
+
+    @property
+    def of_method(self) -> dict[str, float]:
+        """Arguments of the method."""
+        return {"history": self.history, "spectrum": self.spectrum} if self.method == "lbfgs" else {}
 
     def with_steps(self, total: int) -> "Preset":
         """The same with `total` steps for a first frame, shared among scales as before; for the next in proportion.
@@ -70,10 +79,12 @@ class Preset:
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
-        Preset(name="gatys2016", method="lbfgs", steps=(500,), next_steps=(500,), start="content", half=False),
-        Preset(name="draft", steps=(60, 20), next_steps=(20,)),
-        Preset(name="good", steps=(150, 100, 60)),
-        Preset(name="best", steps=(300, 200, 200), next_steps=(100,), lags=(1, 2, 4), passes=3, window=8),
+        Preset(
+            name="gatys2016", history=100, spectrum=0.0, steps=(500,), next_steps=(500,), start="content", half=False
+        ),
+        Preset(name="draft", steps=(40,), next_steps=(15,)),
+        Preset(name="good", steps=(30, 180), next_steps=(40,), lags=(1, 4)),
+        Preset(name="best", steps=(60, 400), next_steps=(80,), lags=(1, 2, 4), passes=3, window=8),
     )
 }
 
