@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,10 @@ from videonst.errors import InputError
 
 MAX_STRENGTH = 2.0
 """Beyond the painting's own strength the network extrapolates; past twice it only breaks."""
+
+
+_NAME = re.compile(r"[\w.-]+")
+"""What a mixture can name: no comma, colon or space."""
 
 
 @dataclass(frozen=True)
@@ -95,3 +100,14 @@ PICTURE_NAMES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gi
 def is_picture(name: str) -> bool:
     """Whether a style is meant as the path of a picture rather than a name."""
     return "/" in name or "\\" in name or name.lower().endswith(PICTURE_NAMES)
+
+
+def check_name(name: str) -> str:
+    """The name, where it can stand in a mixture.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{name!r} cannot name a style; expected letters, digits and ._- only")
+    return name

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from videonst.bench.json_values import rounded
 from videonst.bench.scenes import Scene, read_picture
 from videonst.engines import Engine
 from videonst.errors import InputError
@@ -192,7 +193,7 @@ def write_report(path: Path, rows: Sequence[Row], about: dict[str, Any]) -> None
     """Everything as JSON: `about`, `summary` and `rows`."""
     report = about | {"summary": summarise(rows), "rows": [asdict(row) for row in rows]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_rounded(report), indent=1) + "\n")
+    path.write_text(json.dumps(rounded(report, 5), indent=1) + "\n")
 
 
 def draw_plot(path: Path, rows: Sequence[Row]) -> None:
@@ -227,11 +228,3 @@ def draw_plot(path: Path, rows: Sequence[Row]) -> None:
 
 def _read_folder(folder: Path) -> list[Pixels]:
     return [read_picture(p) for p in sorted([*folder.glob("*.png"), *folder.glob("*.jpg")])]
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(inner) for inner in value]
-    return round(value, 5) if isinstance(value, float) else value

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from videonst import __version__
-from videonst.cli import bench, convert, demo, doctor, export, live, models, serve, styles, train
+from videonst.cli import bench, convert, demo, doctor, export, learn, live, models, serve, styles, train
 from videonst.cli.console import complain, watch_for_interrupt
 from videonst.errors import VideoNSTError
 
@@ -22,9 +22,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (convert, live, serve, styles, models, demo, doctor, train, export):
+for verb in (convert, live, serve, learn, models, demo, doctor, train, export):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
 
+app.add_typer(styles.app, name="styles")
 app.add_typer(bench.app, name="bench")
 
 

@@ -127,7 +127,7 @@ def command(
     if not is_many and skip_existing and Path(target).exists():
         typer.echo(f"{target}: exists, skipped", err=True)
         return
-    single = {"rate": rate, "timeout": timeout, "stream_format": stream_format}
+    single: dict[str, Any] = {"rate": rate, "timeout": timeout, "stream_format": stream_format}
     own: dict[str, Any] = {
         "steps": steps, "content_weight": content_weight, "style_weight": style_weight, "seed": seed,
         "start_from": start_from, "content_mask": content_mask, "style_mask": style_mask, "features": features,
@@ -160,13 +160,13 @@ def command(
         with optimise.open_optimiser(
             style, preset, is_picture=is_picture, is_many=is_many, overwrite=overwrite, label=Path(sources[0]).name,
             options=own, model=model, device=device, stroke_scale=stroke_scale,
-        ) as (optimiser, progress, end):  # fmt: skip
+        ) as (optimiser, progress, finish):  # fmt: skip
             options |= {"model": Stylizer(optimiser), "preset": None, "stroke_scale": 1.0}
             if is_many:
                 _convert_many(jobs, style, skip_existing, options)
                 return
             done = convert(sources[0], target, style, **options, **single, progress=progress)
-            end(Path(target))
+            finish(Path(target))
         if optimiser.is_interrupted:
             typer.echo(f"{target}: stopped early, the best so far is saved", err=True)
             raise KeyboardInterrupt

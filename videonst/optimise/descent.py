@@ -155,7 +155,8 @@ def _decorrelated(picture: Tensor, spectrum: float) -> tuple[Callable[[Tensor], 
     scale = (torch.hypot(rows, columns).clamp(min=1 / max(height, width)) * 8) ** -spectrum
 
     def filtered(values: Tensor, by: Tensor) -> Tensor:
-        return torch.fft.irfft2(torch.fft.rfft2(values) * by, s=(height, width))
+        result: Tensor = torch.fft.irfft2(torch.fft.rfft2(values) * by, s=(height, width))
+        return result
 
     return lambda variable: filtered(variable, scale), lambda image: filtered(image, 1 / scale)
 

@@ -158,7 +158,7 @@ LEAST_STROKES, MOST_STROKES = 0.25, 4.0
 def has_fast_bfloat16(device: str) -> bool:
     """Whether products in bfloat16 are in hardware, so that they are faster than fp32."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(check() for check in checks if check)
 

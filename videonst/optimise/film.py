@@ -55,7 +55,10 @@ class Film:
         self._engine, self._painter, self._preset = engine, painter, engine.preset
         self._flow = flow
         self.store: FrameStore | None = None
-        self._reset()
+        self._past: list[Painted] = []
+        self._window: list[Painted] = []
+        self._mix = StyleMix(())
+        self._cuts = SceneCuts()
 
     @property
     def description(self) -> Any:
@@ -84,7 +87,7 @@ class Film:
         window, self._window = self._window, []
         if not window:
             return []
-        mix = cast(StyleMix, self._mix)
+        mix = self._mix
         before = self._past[-len(window) - 1] if len(self._past) > len(window) else None
         for number in range(2, self._preset.passes + 1):
             order = range(len(window)) if number % 2 else range(len(window) - 2, -1, -1)
@@ -115,10 +118,7 @@ class Film:
             self._cuts.resume(self._past[-1].grey, state["mean_difference"])
 
     def _reset(self) -> None:
-        self._past: list[Painted] = []
-        self._window: list[Painted] = []
-        self._mix: StyleMix | None = None
-        self._cuts = SceneCuts()
+        self._past, self._window, self._cuts = [], [], SceneCuts()
 
     def _begins_shot(self, frame: Frame, grey: Pixels, *, look_only: bool = False) -> bool:
         if not self._past:

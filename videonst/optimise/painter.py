@@ -134,9 +134,10 @@ class Painter:
             for size, count in plan:
                 image = _resized(image, size)
 
+                latest: list[Callable[[], Tensor]] = [image.clone]
+
                 def report(step: int, losses: Losses, current: Callable[[], Tensor]) -> None:
-                    nonlocal latest
-                    latest = current
+                    latest[0] = current  # noqa: B023
                     left = clock.tick()
                     if self._watch:
                         self._watch(
@@ -151,14 +152,12 @@ class Painter:
                             )
                         )
 
-                latest: Callable[[], Tensor] | None = None
                 try:
                     image = descent.METHODS[self.preset.method](
                         image, self._objective(photo, size, mix, held), count, report, **self.preset.of_method
                     )
                 except KeyboardInterrupt as interruption:
-                    so_far = latest() if latest else image
-                    raise Stopped(_pixels(_resized(so_far, (width, height)))) from interruption
+                    raise Stopped(_pixels(_resized(latest[0](), (width, height)))) from interruption
                 except descent.DivergedError as error:
                     if error.best is None:
                         raise
@@ -177,7 +176,7 @@ class Painter:
     ) -> Objective:
         labels = None
         if self._labels is not None:
-            labels = cast(Pixels, _nearest(self._labels, size))
+            labels = _nearest(self._labels, size)
         regions = [
             replace(region, mask=None if region.mask is None else region.mask.to(self.device))
             for region in self._paintings.regions(mix, size[0] * size[1], labels)
@@ -241,7 +240,7 @@ def _nearest(labels: Pixels, size: tuple[int, int]) -> Pixels:
     height, width = labels.shape
     rows = np.arange(size[1]) * height // size[1]
     columns = np.arange(size[0]) * width // size[0]
-    return labels[rows[:, None], columns]
+    return cast(Pixels, labels[rows[:, None], columns])
 
 
 def _pixels(image: Tensor) -> Pixels:

@@ -44,7 +44,7 @@ def _statistics(x: Tensor, region: Tensor | None) -> Statistics:
         scaled = rows * rows.shape[1] ** -0.5
         mean = rows.float().mean(1)
     else:
-        share = F.adaptive_avg_pool2d(region, x.shape[2:]).flatten(1)[..., None]
+        share = F.adaptive_avg_pool2d(region, (x.shape[2], x.shape[3])).flatten(1)[..., None]
         share = share / share.sum(1, keepdim=True).clamp(min=LEAST_REGION)
         scaled = rows * share.sqrt().to(rows.dtype)
         mean = (rows.float() * share).sum(1)
@@ -111,7 +111,8 @@ def wasserstein_distance(found: Statistics, wanted: Statistics) -> Tensor:
     common = torch.linalg.eigvalsh((inner + inner.mT) / 2).clamp(min=(little**2).min().item())
     total = _trace(ours) + (values.clamp(min=0) + little).sum(1)
     apart = (found.mean - wanted.mean).square().sum(1) + total - 2 * common.sqrt().sum(1)
-    return apart / _trace(wanted.gram)
+    distance: Tensor = apart / _trace(wanted.gram)
+    return distance
 
 
 LEAST_EIGENVALUE = 1e-4
