@@ -21,7 +21,7 @@ from videonst.sinks import open_sink
 from videonst.sources import open_source
 from videonst.styles import StyleMix
 from videonst.temporal import Stabiliser
-from videonst.temporal.flow import DisFlow, Field
+from videonst.temporal.flow import DisFlow, Field, flow_there
 
 RATE = 24
 """Frames per second of the clip."""
@@ -162,7 +162,7 @@ class FlowBothWays:
     def next(self) -> None:
         grey = self._flow.prepare(next(self._frames).pixels)
         self._flow.flow(grey, self._past)
-        self._flow.flow(self._past, grey)
+        flow_there(self._flow, self._past, grey)
         self._past = grey
 
 

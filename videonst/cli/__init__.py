@@ -12,6 +12,7 @@ from videonst import __version__
 from videonst.cli import bench, convert, demo, doctor, export, learn, live, models, serve, styles, train
 from videonst.cli.console import complain, watch_for_interrupt
 from videonst.errors import VideoNSTError
+from videonst.memory import keep_freed_memory
 
 app = typer.Typer(
     name="videonst",
@@ -57,6 +58,7 @@ INTERRUPTED = 128 + signal.SIGINT
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 failed on the way, 2 bad input or usage, 130 interrupted by Ctrl-C."""
     watch_for_interrupt()
+    keep_freed_memory()
     try:
         app(prog_name="videonst")
     except VideoNSTError as error:

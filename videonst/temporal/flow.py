@@ -1,7 +1,7 @@
 """Optical flow between frames, warping along it, and how far it can be trusted."""
 
 import functools
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -36,6 +36,20 @@ class FlowProvider(Protocol):
         ...
 
 
+@runtime_checkable
+class RoughFlow(FlowProvider, Protocol):
+    """A provider with a cheaper search for the way there, which only the way back is compared with."""
+
+    def rough(self, first: Pixels, second: Pixels) -> Field:
+        """As `flow`, less exact."""
+        ...
+
+
+def flow_there(provider: FlowProvider, first: Pixels, second: Pixels) -> Field:
+    """The motion from `first` to `second` that the way back from `second` is to be checked by."""
+    return provider.rough(first, second) if isinstance(provider, RoughFlow) else provider.flow(first, second)
+
+
 class DisFlow:
     """Dense inverse search (Kroeger et al. 2016) of OpenCV, on grey pictures of reduced size.
 
@@ -52,20 +66,26 @@ class DisFlow:
             raise InputError(
                 f"unknown flow {preset!r}; expected {', '.join(PRESETS)} or the path of a flow network (.onnx)"
             )
-        number, suited = PRESETS[preset]
+        number, rough, suited = PRESETS[preset]
         self.preset, self.side = preset, side or suited
         self.name = f"dis {preset} {self.side}"
-        self._search = cv2.DISOpticalFlow.create(number)
+        self._search, self._rough = cv2.DISOpticalFlow.create(number), cv2.DISOpticalFlow.create(rough)
 
     def prepare(self, pixels: Pixels) -> Pixels:
         return grey_at(pixels, self.side)
 
     def flow(self, first: Pixels, second: Pixels) -> Field:
+        return self._found(self._search, first, second)
+
+    def rough(self, first: Pixels, second: Pixels) -> Field:
+        return self._found(self._rough, first, second)
+
+    def _found(self, search: cv2.DISOpticalFlow, first: Pixels, second: Pixels) -> Field:
         height, width = first.shape
         below, right = max(SMALLEST_SIDE - height, 0), max(SMALLEST_SIDE - width, 0)
         if below or right:
             first, second = (np.pad(picture, ((0, below), (0, right)), "edge") for picture in (first, second))
-        found: Field = self._search.calc(first, second, None)  # type: ignore[call-overload]
+        found: Field = search.calc(first, second, None)  # type: ignore[call-overload]
         return found[:height, :width]
 
 
@@ -85,11 +105,11 @@ def open_flow(flow: "str | FlowProvider") -> "FlowProvider":
 
 
 PRESETS = {
-    "ultrafast": (cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, 180),
-    "fast": (cv2.DISOPTICAL_FLOW_PRESET_FAST, 180),
-    "medium": (cv2.DISOPTICAL_FLOW_PRESET_MEDIUM, 240),
+    "ultrafast": (cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, 180),
+    "fast": (cv2.DISOPTICAL_FLOW_PRESET_FAST, cv2.DISOPTICAL_FLOW_PRESET_FAST, 180),
+    "medium": (cv2.DISOPTICAL_FLOW_PRESET_MEDIUM, cv2.DISOPTICAL_FLOW_PRESET_FAST, 240),
 }
-"""OpenCV's preset, and the short side of the working resolution, pixels."""
+"""OpenCV's preset, that of the rough search, and the short side of the working resolution, pixels."""
 
 SMALLEST_SIDE = 32
 """OpenCV's search crashes on pictures with a side of 12 pixels; these are four of its patches."""
@@ -148,10 +168,9 @@ def trust(first: Pixels, second: Pixels, forward: Field, backward: Field, scale:
     before = resample(first, there)
     exposure = exposure_change(before, second)
     unlike = cv2.blur(np.abs(cv2.subtract(second, before, dtype=cv2.CV_32F) - np.float32(exposure)), (3, 3))
-    result *= np.exp(-((unlike / BRIGHTNESS) ** 2))
-    x, y = there[..., 0], there[..., 1]
-    result[(x < -_HALF) | (x > width - _HALF) | (y < -_HALF) | (y > height - _HALF)] = 0
-    return cv2.blur(result, (3, 3)), exposure
+    result *= cv2.exp(-((unlike / BRIGHTNESS) ** 2))
+    inside = cv2.inRange(there, (-_HALF, -_HALF), (width - _HALF, height - _HALF))
+    return cv2.blur(cv2.copyTo(result, inside), (3, 3)), exposure
 
 
 def exposure_change(first: Pixels, second: Pixels) -> float:

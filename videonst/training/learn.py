@@ -222,7 +222,7 @@ class Learner:
         Raises:
             VideoNSTError: the loss is no number, or the folder cannot be written to.
         """
-        self._began = time.monotonic() - self.seconds
+        self._began -= self.seconds
         self._report = report
         self._told = self._drawn = self._saved = -math.inf
         self._tell("preparing")
