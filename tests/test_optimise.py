@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -389,6 +390,8 @@ def test_ctrl_c_gives_the_best_so_far(painting):
     optimiser, photo = engine(painting, replace(QUICK, steps=(30,)), watch=interrupt), picture()
     result = optimiser.stylize(Frame(photo), StyleMix.parse(str(painting))).pixels
     assert optimiser.is_interrupted
+    with pytest.raises(KeyboardInterrupt):
+        optimiser.stylize(Frame(photo), StyleMix.parse(str(painting)))
     assert loss_of(optimiser, photo, painting, result).total < loss_of(optimiser, photo, painting, photo).total
 
 
@@ -567,6 +570,14 @@ def test_what_makes_no_sense_is_refused(run, painting, tmp_path, arguments, said
     message = str(result.exception) if isinstance(result.exception, VideoNSTError) else result.stderr
     assert said in message, result.output
     assert not (tmp_path / "out.png").exists()
+
+
+def test_without_torch_it_says_what_to_install(run, painting, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith(("videonst.optimise", "videonst.training"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = run("--engine", "optimise", "--style", painting)
+    assert "pip install 'videonst[train]'" in str(result.exception)
 
 
 def test_the_layers_that_a_network_has_are_used():

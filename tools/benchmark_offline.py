@@ -47,6 +47,7 @@ SMALL_SIZE = (256, 192)
 FILM_PAINTINGS = ("starry_night",)
 FILM_WIDTH = 192
 FILM_FRAMES = 30
+MEMORY_SIZES = ("640x360", "1280x720", "1920x1080")
 SHEET_PAINTINGS = (
     "starry_night", "great_wave", "the_scream", "udnie", "composition_vii", "the_kiss", "water_lilies", "shipwreck",
 )  # fmt: skip
@@ -270,7 +271,7 @@ def needed(motions, count: int) -> set[int]:
 def memory(args: argparse.Namespace) -> None:
     """Peak memory and seconds a step at three sizes, each in a process of its own."""
     for features in args.features:
-        for size in ("640x360", "1280x720", "1920x1080"):
+        for size in MEMORY_SIZES:
             out = args.work / f"memory-{features}-{size}.json"
             if out.exists():
                 continue
@@ -319,23 +320,151 @@ def sheets(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace) -> None:
-    """The sheets as pictures, and all numbers as one JSON file, in docs/."""
+    """What has been measured so far, as docs/benchmarks/offline.md, its raw JSON and the sheets."""
+    sheet_losses(args)
     found = {path.stem: json.loads(path.read_text()) for path in sorted(args.work.glob("*.json"))}
     for folder in sorted(args.work.glob("reference-*")):
-        rows = json.loads((folder / "curve.json").read_text())
-        found[folder.name] = [row for row in rows if row["step"] <= 20 or row["step"] % 10 == 0]
-    found |= sheet_losses(args)
-    keep(DOCS / "benchmarks" / "offline.json", found)
+        if (folder / "curve.json").exists():
+            found[folder.name] = json.loads((folder / "curve.json").read_text())
+    keep(DOCS / "benchmarks" / "offline.json", thinned(found))
+    page = [HEAD]
+    for section in (picture_table, film_table, memory_table, sheet_table):
+        page += section(found)
+    (DOCS / "benchmarks" / "offline.md").write_text("\n".join(page).strip() + "\n")
     for title, kinds in (("offline-networks", ("vgg19", "compact")), ("offline-live", ("live", "vgg19"))):
         draw_sheet(args, DOCS / "images" / f"{title}.jpg", kinds)
 
 
-def sheet_losses(args: argparse.Namespace) -> dict:
-    """True losses of what the sheets show, mean by kind."""
+HEAD = """# The optimise engine, measured
+
+Written by `python tools/benchmark_offline.py report` from [offline.json](offline.json); the tool's other parts measure.
+Two cores of an AMD EPYC (Zen 5, AVX-512, bf16), torch on one thread; times are CPU seconds of the process. Content and
+style are the relative losses of `gatys2016` (fp32, VGG-19 with average pooling), whatever a picture was made with;
+loss = content + 10 x style. What the modes do: [quality.md](../quality.md).
+"""
+
+
+def thinned(found: dict) -> dict:
+    """Curves with every tenth step after the first twenty."""
+    return {
+        name: [row for row in value if row["step"] <= 20 or row["step"] % 10 == 0] if isinstance(value, list) else value
+        for name, value in found.items()
+    }
+
+
+def picture_table(found: dict) -> list[str]:
+    lines = [
+        "## One picture",
+        "",
+        "L-BFGS as in the paper (`gatys2016`, from the photograph) against `good`: the CPU seconds until `good` has "
+        "the loss that `gatys2016` ends with (1.3 times that on the compact network), and their share of its time.",
+        "",
+        "| painting, size | gatys2016: steps, loss, seconds | network | good: loss, seconds | same loss after |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, size in jobs():
+        curve = found.get(f"reference-{name}-{size[0]}")
+        if not curve:
+            continue
+        last = curve[-1]
+        for features, slack in (("vgg19", 1.0), ("compact", 1.3)):
+            good = found.get(f"good-{features}-{name}-{size[0]}")
+            if not good:
+                continue
+            reached = [row["cpu"] for row in good["rows"] if row["total"] <= slack * last["total"]]
+            when = f"{reached[0]:.0f} s, {100 * reached[0] / last['cpu']:.0f} %" if reached else "not reached"
+            lines.append(
+                f"| {name}, {size[0]}x{size[1]} | {last['step']}, {last['total']:.4f}, {last['cpu']:.0f} s | "
+                f"{features} | "
+                f"{good['final']['total']:.4f}, {good['cpu']:.0f} s | {when} |"
+            )
+    return [*lines, ""] if len(lines) > 6 else []
+
+
+def film_table(found: dict) -> list[str]:
+    lines = [
+        "## Film",
+        "",
+        f"`good` on VGG-19, frames shrunk to {FILM_WIDTH} pixels wide; four frames of each Sintel excerpt, measured on "
+        f"its pair with true motion, and {FILM_FRAMES} of `juggle.mp4` with estimated motion (alone: three pairs). "
+        "Warping error as `videonst bench stability` has it.",
+        "",
+        "| painting | clip | warping error alone | as film | change | style loss film / alone | "
+        "sharpness film / alone | input's own error |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in FILM_PAINTINGS:
+        for key in sorted(k for k in found if k.startswith(f"film-{name}-")):
+            row = found[key]
+            alone, moved = row["alone"], row["film"]
+            change = 100 * (moved["warping_error"] / alone["warping_error"] - 1)
+            lines.append(
+                f"| {name} | {key.removeprefix(f'film-{name}-')} | {alone['warping_error']:.4f} | "
+                f"{moved['warping_error']:.4f} | {change:+.0f} % | {moved['style'] / alone['style']:.2f} | "
+                f"{moved['sharpness'] / alone['sharpness']:.2f} | {row['input']:.4f} |"
+            )
+    return [*lines, ""] if len(lines) > 6 else []
+
+
+def memory_table(found: dict) -> list[str]:
+    """Time of a picture and of a next frame follow from the step: the coarse steps cost a quarter."""
+    lines = [
+        "## Memory and time",
+        "",
+        "Peak of the process and time of a step, from 4 steps; first and next frames of `good` computed from that.",
+        "",
+        "| size | network | peak | a step | first frame | next frame |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    (coarse, fine), (following,) = PRESETS["good"].steps, PRESETS["good"].next_steps
+    for size in MEMORY_SIZES:
+        for features in ("vgg19", "compact"):
+            row = found.get(f"memory-{features}-{size}")
+            if row:
+                step = row["cpu_step"]
+                lines.append(
+                    f"| {size} | {features} | {row['peak'] / 1e9:.1f} GB | {step:.1f} s | "
+                    f"{(coarse / 4 + fine) * step / 60:.0f} min | {following * step / 60:.1f} min |"
+                )
+    return [*lines, ""] if len(lines) > 6 else []
+
+
+def sheet_table(found: dict) -> list[str]:
+    rows = found.get("sheet-losses")
+    if not rows:
+        return []
+    lines = [
+        "## VGG-19 beside the compact network, and the shipped network beside both",
+        "",
+        f"Means over {len(rows['vgg19'])} pictures of {SHEET_SIDE} pixels (short side); `good` with {SHEET_STEPS} "
+        "steps.",
+        "",
+        "| made with | content | style |",
+        "| --- | --- | --- |",
+    ]
+    for kind in ("live", "vgg19", "compact"):
+        content, style = (np.mean([row[part] for row in rows[kind]]) for part in ("content", "style"))
+        lines.append(f"| {kind} | {content:.3f} | {style:.4f} |")
+    return [
+        *lines,
+        "",
+        "Each row a painting, then for each photograph VGG-19 and the compact network:",
+        "",
+        "![VGG-19 beside the compact network](../images/offline-networks.jpg)",
+        "",
+        "The shipped `fast` network and `good` on VGG-19:",
+        "",
+        "![live beside quality](../images/offline-live.jpg)",
+        "",
+    ]
+
+
+def sheet_losses(args: argparse.Namespace) -> None:
+    """True losses of what the sheets show, by kind."""
     rows: dict[str, list] = {}
     known = args.work / "sheet-losses.json"
     if known.exists():
-        return {}
+        return
     for name in SHEET_PAINTINGS:
         true = None
         for file in SHEET_PHOTOS:
@@ -354,23 +483,25 @@ def sheet_losses(args: argparse.Namespace) -> dict:
                 )
     if rows:
         keep(known, rows)
-    return {"sheet-losses": rows}
 
 
 def draw_sheet(args: argparse.Namespace, path: Path, kinds: tuple[str, ...]) -> None:
+    """A row for each painting: itself, then each photograph in each kind. Nothing where pictures are missing."""
     tiles = []
+    if len(list((args.work / "sheet").glob(f"*-{kinds[1]}.png"))) < len(SHEET_PAINTINGS) * len(SHEET_PHOTOS):
+        return
     for name in SHEET_PAINTINGS:
         row = [tile(read_picture(painting(name)))]
         for file in SHEET_PHOTOS:
             for kind in kinds:
                 made = args.work / "sheet" / f"{name}-{file[:2]}-{kind}.png"
-                row.append(tile(read_picture(made)) if made.exists() else np.full((TILE, TILE, 3), 255, np.uint8))
+                row.append(tile(read_picture(made)))
         tiles.append(np.hstack(row))
     encoded = cv2.imencode(".jpg", np.vstack(tiles)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
     path.write_bytes(encoded.tobytes())
 
 
-TILE = 224
+TILE = 160
 
 
 def tile(pixels: np.ndarray) -> np.ndarray:

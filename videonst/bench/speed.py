@@ -41,8 +41,8 @@ HELD_FRAMES = 24
 ROUND_SECONDS = 1.5
 """A stage ends its round after so long."""
 
-WHOLE_SECONDS, FEWEST_WHOLE, MOST_WHOLE = 3.0, 12, 144
-"""Seconds that the network is to be busy in a conversion from file to file, the least and largest number of frames."""
+FEWEST_WHOLE, MOST_WHOLE = 12, 144
+"""Frames of a conversion from file to file; between, as many as keep the network busy for two rounds of a stage."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class _Bench:
         engine = self._engine
         frames = list(itertools.islice(sample_frames(self._size), HELD_FRAMES))
         painting = timed(lambda: [engine.stylize(frame, self._mix) for frame in frames[:FEWEST_FRAMES]])
-        count = round(WHOLE_SECONDS / (painting / FEWEST_FRAMES))
+        count = round(2 * self._seconds / (painting / FEWEST_FRAMES))
         count = min(max(count, FEWEST_WHOLE), MOST_WHOLE)
         clip = self._folder / "clip.mp4"
         write_clip(clip, itertools.islice(sample_frames(self._size), count))

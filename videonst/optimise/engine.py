@@ -118,7 +118,8 @@ class OptimiseEngine:
         self._painter.check(width, height)
 
     def stylize(self, frame: Frame, mix: StyleMix) -> Frame:
-        """The picture repainted, on its own. Ctrl-C ends the work early, with the best so far.
+        """The picture repainted, on its own. Ctrl-C ends the work early, with the best so far; the next picture, if
+        there is one, is not begun then.
 
         Raises:
             InputError: as `check`; a style that was not given.
@@ -127,6 +128,8 @@ class OptimiseEngine:
         mix.weights([style.name for style in self.description.styles])
         if mix.strength == 0:
             return frame
+        if self.is_interrupted:
+            raise KeyboardInterrupt
         try:
             painted = self.paint(frame, mix, self.begin(frame, mix))
         except Stopped as stopped:
@@ -166,7 +169,7 @@ def has_fast_bfloat16(device: str) -> bool:
 def _fingerprint(*parts: object) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        for item in part.items() if isinstance(part, dict) else [part]:
+        for item in part.items() if isinstance(part, dict) else part if isinstance(part, list) else [part]:
             digest.update(repr(item).encode())
             for value in item if isinstance(item, tuple) else [item]:
                 if hasattr(value, "tobytes"):

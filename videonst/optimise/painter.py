@@ -132,38 +132,37 @@ class Painter:
         image = self._tensor(scaled(beginning, plan[0][0]))
         with explained(width, height):
             for size, count in plan:
-                image = _resized(image, size)
-
-                latest: list[Callable[[], Tensor]] = [image.clone]
-
-                def report(step: int, losses: Losses, current: Callable[[], Tensor]) -> None:
-                    latest[0] = current  # noqa: B023
-                    left = clock.tick()
-                    if self._watch:
-                        self._watch(
-                            Progress(
-                                clock.step,
-                                clock.steps,
-                                losses,
-                                left,
-                                *size,  # noqa: B023
-                                lambda: _pixels(current()),
-                                (width, height),
-                            )
-                        )
-
-                try:
-                    image = descent.METHODS[self.preset.method](
-                        image, self._objective(photo, size, mix, held), count, report, **self.preset.of_method
-                    )
-                except KeyboardInterrupt as interruption:
-                    raise Stopped(_pixels(_resized(latest[0](), (width, height)))) from interruption
-                except descent.DivergedError as error:
-                    if error.best is None:
-                        raise
-                    log.warning("stopped at step %d of %d: %s; the best so far is kept", clock.step, clock.steps, error)
-                    return _pixels(_resized(error.best, (width, height)))
+                objective = self._objective(photo, size, mix, held)
+                image = self._descend(_resized(image, size), objective, count, clock, (width, height))
         return _pixels(image)
+
+    def _descend(
+        self, image: Tensor, objective: Objective, steps: int, clock: "_Clock", full_size: tuple[int, int]
+    ) -> Tensor:
+        """One scale. Ctrl-C raises `Stopped` with the best so far, at the full size."""
+        latest: list[Callable[[], Tensor]] = [image.clone]
+        height, width = image.shape[2:]
+
+        def report(step: int, losses: Losses, current: Callable[[], Tensor]) -> None:
+            latest[0] = current
+            left = clock.tick()
+            if self._watch:
+                self._watch(
+                    Progress(
+                        clock.step, clock.steps, losses, left, width, height, lambda: _pixels(current()), full_size
+                    )
+                )
+
+        try:
+            method = descent.METHODS[self.preset.method]
+            return method(image, objective, steps, report, **self.preset.of_method)
+        except KeyboardInterrupt as interruption:
+            raise Stopped(_pixels(_resized(latest[0](), full_size))) from interruption
+        except descent.DivergedError as error:
+            if error.best is None:
+                raise
+            log.warning("stopped at step %d of %d: %s; the best so far is kept", clock.step, clock.steps, error)
+            return error.best
 
     def losses(self, photo: Pixels, mix: StyleMix, results: Sequence[Pixels]) -> list[Losses]:
         """Of pictures that are there already, of the same shape as `photo`."""
