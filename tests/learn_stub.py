@@ -38,6 +38,7 @@ def main() -> None:
         "seconds_left": 61.0,
         "scores": {name: 0.5},
         "state": "learning",
+        "features": "vgg19",
     }
     (folder / "progress.json").write_text(json.dumps(progress))
     if name == "broken":

@@ -10,7 +10,7 @@ from typing import Any
 import av
 
 from videonst import __version__
-from videonst.engines import Engine, EngineDescription
+from videonst.engines import ClipEngine, Engine, EngineDescription, LooksAhead, Stores
 from videonst.engines.none import NoneEngine
 from videonst.engines.onnx import OnnxEngine
 from videonst.engines.strokes import StrokeScaled
@@ -46,6 +46,10 @@ def load(model: str | Path = DEFAULT_MODEL, *, device: str = "auto", engine: str
     Raises:
         InputError: unknown model or engine, or the device that was asked for does not work here.
     """
+    if engine == "optimise":
+        raise InputError(
+            "the optimise engine needs its paintings: videonst.optimise.OptimiseEngine(style), in a Stylizer"
+        )
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
     if engine == "none":
@@ -181,13 +185,15 @@ def convert(
     mix = _mix_for(stylizer, style, strength, keep_colour)
     trim = Trim.parse(start, end, duration)
     size = None if resize is None else Resize.parse(resize)
+    if isinstance(stylizer.engine, ClipEngine) and stroke_scale != 1:
+        raise InputError("the optimise engine scales its paintings: give the stroke scale to OptimiseEngine")
     if stylizer.styles and stroke_scale != 1:
         stylizer = Stylizer(StrokeScaled(stylizer.engine, stroke_scale))
     motion = open_flow(flow)
-    steadied = stylizer.steady(steady, flow=motion) if stylizer.styles else stylizer.engine
+    steadied = _steadied(stylizer, steady, motion)
     with (
         open_source(source, trim, rate=_rate(rate), hdr=hdr, strict=strict, timeout=timeout) as original,
-        contextlib.nullcontext(resized(original, size)) as frames,
+        contextlib.nullcontext(_checked(resized(original, size), stylizer.engine)) as frames,
         open_sink(
             target,
             frames.info,
@@ -202,7 +208,9 @@ def convert(
             resume=resume,
         ) as sink,
     ):
-        done = _run(frames, steadied, mix, sink, progress)
+        # A single picture is no film: an engine that paints it on its own also saves it where Ctrl-C ends the work.
+        engine_used = stylizer.engine if frames.info.is_still and isinstance(stylizer.engine, ClipEngine) else steadied
+        done = _run(frames, engine_used, mix, sink, progress)
     return replace(done, frames_lost=frames.info.damage.lost)
 
 
@@ -213,15 +221,40 @@ def _run(
     sink: Sink,
     progress: Callable[[PipelineProgress], None] | None,
 ) -> PipelineProgress:
+    take, finish = _passing(engine, mix)
     if not isinstance(sink, Resumable):
-        return run(frames, lambda frame: engine.stylize(frame, mix), sink, progress=progress)
+        return run(frames, take, sink, finish=finish, progress=progress)
     done = sink.restore(engine)
+    if isinstance(engine, Stores):
+        engine.store = sink.store()
 
-    def repaint(frame: Frame) -> Frame:
+    def repaint(frame: Frame) -> list[Frame]:
+        early = finish() if sink.begins_part(frame) else []
         sink.remember(frame, engine)
-        return engine.stylize(frame, mix)
+        return [*early, *take(frame)]
 
-    return run(Remaining(frames, done), repaint, sink, progress=progress, frames_before=done)
+    return run(Remaining(frames, done), repaint, sink, finish=finish, progress=progress, frames_before=done)
+
+
+def _passing(engine: Engine, mix: StyleMix) -> tuple[Callable[[Frame], list[Frame]], Callable[[], list[Frame]]]:
+    """How frames go through an engine: what takes one and gives those that are finished, and what gives the rest."""
+    if isinstance(engine, LooksAhead):
+        return lambda frame: engine.take(frame, mix), engine.finish
+    return lambda frame: [engine.stylize(frame, mix)], list
+
+
+def _steadied(stylizer: Stylizer, steady: float, motion: FlowProvider) -> Engine:
+    """The engine for the frames of a clip."""
+    if isinstance(stylizer.engine, ClipEngine):
+        return stylizer.engine.clip(motion)
+    return stylizer.steady(steady, flow=motion) if stylizer.styles else stylizer.engine
+
+
+def _checked(frames: Source, engine: Engine) -> Source:
+    """Refuses, before anything is written, frames that an engine cannot paint."""
+    if isinstance(engine, ClipEngine):
+        engine.check(frames.info.width, frames.info.height)
+    return frames
 
 
 def _settings(asked: Mapping[str, Any], engine: EngineDescription) -> dict[str, Any]:

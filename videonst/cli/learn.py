@@ -49,9 +49,8 @@ def command(
     device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     compile: Annotated[
-        bool | None,
-        typer.Option("--compile/--no-compile", help="Fuse with torch.compile: slow to start; default: where it pays."),
-    ] = None,
+        bool, typer.Option(help="Fuse with torch.compile: a minute or more to start, then faster.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Another one gives a slightly different result.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run has left.")] = False,
     overwrite: Overwrite = False,
@@ -61,14 +60,13 @@ def command(
         import torch
 
         from videonst import learn
-        from videonst.training.learn import LearnSettings
+        from videonst.training.budget import LearnSettings
     except ModuleNotFoundError as error:
         raise InputError(f"learning a style needs {error.name}; run: pip install 'videonst[train]'") from error
     if threads:
         torch.set_num_threads(threads)
-    settings = LearnSettings(
-        minutes=minutes, steps=steps, strength=strength, stroke_size=stroke_size, seed=seed
-    )  # fmt: skip
+    settings = LearnSettings(minutes=minutes, steps=steps, strength=strength, stroke_size=stroke_size, seed=seed)
+    before = _changed(out)
     try:
         with _progress() as report:
             made = learn(
@@ -77,7 +75,7 @@ def command(
                 resume=resume, overwrite=overwrite, progress=report,
             )  # fmt: skip
     except KeyboardInterrupt:
-        if out.exists():
+        if _changed(out) != before:
             typer.echo(f"interrupted; {out} has the best so far, --resume goes on", err=True)
         raise
     for style in made:
@@ -90,6 +88,11 @@ def command(
     typer.echo(str(out))
 
 
+def _changed(path: Path) -> int:
+    """When, in nanoseconds; 0 where it is not there."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 @contextmanager
 def _progress() -> Iterator[Callable[["LearnProgress"], None]]:
     """A bar with the time left and the scores, or a line now and then where stderr is no terminal."""
@@ -98,11 +101,15 @@ def _progress() -> Iterator[Callable[["LearnProgress"], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rest]}"))
     told = -math.inf
+    said: list[str] = []
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("preparing", total=1.0, rest="")
 
         def report(progress: "LearnProgress") -> None:
             nonlocal told
+            if not said:
+                typer.echo(f"features: {progress.features}", err=True)
+                said.append(progress.features)
             scores = ", ".join(f"{n} {s:.3f}" for n, s in progress.scores.items() if not math.isnan(s))
             left = None if math.isnan(progress.seconds_left) else progress.seconds_left
             rest = f"step {progress.step}, {time_left(left)}" + (f", score {scores}" if scores else "")

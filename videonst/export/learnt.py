@@ -27,14 +27,12 @@ from videonst.perceptual import open_features
 from videonst.sources.image import read_picture
 from videonst.styles import check_name
 from videonst.training import Painting, list_paintings, pick_device
+from videonst.training.budget import STROKE_SIZES, LearnSettings
 from videonst.training.data import read_painting
-from videonst.training.learn import STROKE_SIZES, Learner, LearnProgress, LearnSettings
+from videonst.training.learn import Learner, LearnProgress
 from videonst.training.pictures import gather_pictures
 
 log = logging.getLogger(__name__)
-
-COMPILE_MINUTES = 8.0
-"""Budget from which fusing the step pays: it takes about a minute on two cores."""
 
 
 def learn(
@@ -52,7 +50,7 @@ def learn(
     features: str = "auto",
     vgg: Path | None = None,
     device: str = "auto",
-    compile: bool | None = None,
+    compile: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[LearnProgress], None] | None = None,
@@ -73,7 +71,7 @@ def learn(
         settings: time or steps, strength, stroke size; see `LearnSettings`.
         features, vgg: perceptual network; see `videonst.perceptual.open_features`.
         device: "auto", "cuda" or "cpu".
-        compile: fuse the step with torch.compile; None does so where it pays.
+        compile: fuse the step with torch.compile, which takes a minute or more of the time.
         resume: go on with what an interrupted run has left, with the same arguments; time and steps may be other.
         overwrite: replace `out` if it exists.
         progress: called about twice a second, in this thread.
@@ -107,8 +105,6 @@ def learn(
     photographs, words = gather_pictures(Path(content) if content is not None else None)
     perceptual = open_features(features, vgg)
     log.info("learning with the features of %s on %s", perceptual.name, words)
-    if compile is None:
-        compile = device == "cuda" or (settings.steps is None and settings.minutes >= COMPILE_MINUTES)
     learner = Learner(
         network,
         bank.base,
@@ -131,8 +127,8 @@ def learn(
                     base=bank.base,
                     features=perceptual.name,
                     content=words,
-                    steps=learner.step,
-                    seconds=round(learner.seconds, 1),
+                    steps=learner.budget.step,
+                    seconds=round(learner.budget.seconds, 1),
                     strength=settings.strength,
                     stroke_size=settings.stroke_size,
                     seed=settings.seed,

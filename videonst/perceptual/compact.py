@@ -24,7 +24,7 @@ FIRST = 64
 """Channels of relu1_1."""
 
 STAGES: tuple[tuple[int, tuple[str | None, ...]], ...] = (
-    (48, (None, "relu2_1")),
+    (64, (None, "relu2_1")),
     (96, (None, "relu3_1")),
     (144, (None, None, "relu4_1", "relu4_2")),
     (192, (None, None, "relu5_1")),
@@ -63,11 +63,10 @@ class Compact(nn.Module):
         x = F.relu(self.first(x))
         taps = {"relu1_1": x} if "relu1_1" in layers else {}
         for (_, names), convolutions in zip(self.stages, self.trunk.children(), strict=True):
-            for index, (name, convolution) in enumerate(zip(names, convolutions.children(), strict=True)):
+            for name, convolution in zip(names, convolutions.children(), strict=True):
                 if len(taps) == len(layers):
                     return taps
-                y = F.relu(convolution(x))
-                x = y if index == 0 else x + y  # the first of a stage changes the resolution
+                x = F.relu(convolution(x))
                 if name is not None and name in layers:
                     taps[name] = F.relu(self.read[name](x))
         return taps

@@ -90,7 +90,8 @@ def draw_leaves(seed: int) -> Pixels:
         octave = rng.normal(0, GRAIN, (height >> k, width >> k)).astype(np.float32)
         grain += cv2.resize(octave, (width, height))
     image = cv2.GaussianBlur(np.clip(image + grain[..., None], 0, 1), (0, 0), 0.7)
-    return (image * 255).round().astype(np.uint8)
+    levels: Pixels = (image * 255).round().astype(np.uint8)
+    return levels
 
 
 def _read(path: Path) -> Pixels | None:

@@ -332,13 +332,9 @@ class _TooBigError(InputError):
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    status = (
-        413
-        if isinstance(error, _TooBigError)
-        else 409
-        if isinstance(error, BusyError)
-        else 400
-        if isinstance(error, InputError)
-        else 500
-    )
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
     return JSONResponse({"error": str(error)}, status)
+
+
+_STATUS = {_TooBigError: 413, BusyError: 409, InputError: 400}
+"""Of an error, the first that fits."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ from videonst.errors import InputError, VideoNSTError
 from videonst.models import find_model
 from videonst.styles import check_name
 from videonst.web.picture import decode
+
+log = logging.getLogger(__name__)
 
 MAX_PAINTING_BYTES = 32 << 20
 MAX_PAINTING_PIXELS = 60_000_000
@@ -69,7 +72,7 @@ class Workshop:
         self._missing = [name for name in ("torch", "torchvision", "onnx") if util.find_spec(name) is None]
         self._process: subprocess.Popen[bytes] | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._state, self._name, self._error = "idle", "", ""
+        self._state, self._name, self._error, self._cancelled = "idle", "", "", False
         self._out: Path | None = None
         self._job: Path | None = None
 
@@ -155,6 +158,7 @@ class Workshop:
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)
         self._state, self._name, self._error, self._out, self._job = "learning", name, "", out, job
+        self._cancelled = False
         self._watch = asyncio.get_running_loop().create_task(self._wait(self._process))
 
     def end(self, *, keep: bool) -> None:
@@ -168,7 +172,7 @@ class Workshop:
         if keep:
             (self._job / "stop").touch()
         else:
-            self._state = "cancelled"
+            self._cancelled = True
             self._process.terminate()
 
     def close(self) -> None:
@@ -185,7 +189,8 @@ class Workshop:
         assert self._out is not None
         assert self._job is not None
         try:
-            if self._state == "cancelled":
+            if self._cancelled:
+                self._state = "cancelled"
                 return
             if process.returncode:
                 self._state, self._error = "failed", _last_line(self._job / "errors.txt")
@@ -194,6 +199,9 @@ class Workshop:
             self._state = "done"
         except VideoNSTError as error:
             self._state, self._error = "failed", str(error)
+        except Exception:
+            log.exception("what was learnt could not be taken over")
+            self._state, self._error = "failed", "what was learnt could not be taken over; the server's log says why"
         finally:
             self._process = None
             if not self._out.is_file():

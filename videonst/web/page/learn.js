@@ -89,7 +89,8 @@ function describe({ name, progress }) {
   if (!progress) return `${name}: starting …`;
   const score = progress.scores[name];
   const left = progress.seconds_left === null ? "" : `, ${clock(progress.seconds_left)} left`;
-  return `${name}: ${progress.state}, step ${progress.step}${left}${score === null ? "" : `, score ${score.toFixed(2)}`}`;
+  const how = `features of ${progress.features}${score === null ? "" : `, score ${score.toFixed(2)}`}`;
+  return `${name}: ${progress.state}, step ${progress.step}${left}, ${how}`;
 }
 
 function clock(seconds) {
