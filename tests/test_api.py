@@ -90,8 +90,8 @@ def test_convert_keeps_steady(model: "videonst.Stylizer", tmp_path: Path):
             assert np.abs(luma - expected_luma).mean() < 2
     with pytest.raises(InputError, match="steady is 2"):
         videonst.convert(clip, tmp_path / "out.mkv", "a", model=model, steady=2, overwrite=True)
-    with pytest.raises(InputError, match="unknown flow preset 'raft'"):
-        videonst.convert(clip, tmp_path / "out.mkv", "a", model=model, flow="raft", overwrite=True)
+    with pytest.raises(InputError, match="unknown flow 'best'"):
+        videonst.convert(clip, tmp_path / "out.mkv", "a", model=model, flow="best", overwrite=True)
 
 
 def test_convert_picture(model: "videonst.Stylizer", portrait: np.ndarray, tmp_path: Path):

@@ -13,7 +13,7 @@ onnx = pytest.importorskip("onnx", reason="needs the [train] extra")
 from videonst.engines.metadata import read_metadata  # noqa: E402
 from videonst.engines.onnx import OnnxEngine  # noqa: E402
 from videonst.errors import InputError, VideoNSTError  # noqa: E402
-from videonst.export import export_int8, int8  # noqa: E402
+from videonst.export import export_int8  # noqa: E402
 from videonst.export import onnx as export  # noqa: E402
 from videonst.frame import Frame  # noqa: E402
 from videonst.styles import StyleMix  # noqa: E402
@@ -31,36 +31,50 @@ def int8_model(small_model: Path, photographs: list[np.ndarray], tmp_path_factor
     return path
 
 
-def test_inner_convolutions_are_in_8_bits(small_model: Path, int8_model: Path) -> None:
-    """Each inner convolution reads quantised values and quantised weights; the first and the last do not."""
-
-    def convolutions(path: Path) -> list[list[str]]:
-        graph = onnx.load(path).graph
-        made_by = {output: node.op_type for node in graph.node for output in node.output}
-        return [[made_by.get(name, "-") for name in n.input[:2]] for n in graph.node if n.op_type == "Conv"]
-
-    plain, quantised = convolutions(small_model), convolutions(int8_model)
-    assert len(plain) == len(quantised) > 3
-    assert all(inputs == ["DequantizeLinear"] * 2 for inputs in quantised[1:-1])
-    assert not any("DequantizeLinear" in inputs for inputs in (*plain, quantised[0], quantised[-1]))
-
-
-def test_borders_are_made_of_bytes(int8_model: Path) -> None:
-    """Between the convolutions nothing is extended or enlarged in floating point."""
-    graph = onnx.shape_inference.infer_shapes(onnx.load(int8_model)).graph
-    kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
-    of = Counter((n.op_type, kinds.get(n.output[0])) for n in graph.node if n.op_type in ("Pad", "Resize"))
-    byte, single = onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
-    assert of == {("Pad", byte): 9, ("Pad", single): 3, ("Resize", byte): 1}
-
-
-def test_moving_the_quantisation_changes_nothing(small_model, photographs, int8_model, portrait, tmp_path, monkeypatch):
-    monkeypatch.setattr(int8, "_quantise_before_borders", lambda graph: None)
-    int8.export_int8(small_model, tmp_path / "unmoved.onnx", photographs)
-    frames = [OnnxEngine(p, "cpu").stylize(Frame(portrait), StyleMix.parse("b")) for p in tmp_path.iterdir()]
-    np.testing.assert_array_equal(
-        frames[0].pixels, OnnxEngine(int8_model, "cpu").stylize(Frame(portrait), StyleMix.parse("b")).pixels
+def test_all_convolutions_but_the_last_are_in_8_bits(small_model: Path, int8_model: Path) -> None:
+    kinds = {"Conv", "QLinearConv"}
+    plain, quantised = (
+        [n for n in onnx.load(path).graph.node if n.op_type in kinds] for path in (small_model, int8_model)
     )
+    assert {node.op_type for node in plain} == {"Conv"}
+    assert [node.op_type for node in quantised] == ["QLinearConv"] * (len(plain) - 1) + ["Conv"]
+
+
+def test_the_first_convolution_reads_the_bytes_of_the_frame(int8_model: Path) -> None:
+    """From the frame to the first convolution values are only moved."""
+    graph = onnx.load(int8_model).graph
+    made_by = {output: node for node in graph.node for output in node.output}
+    name = next(node for node in graph.node if node.op_type == "QLinearConv").input[0]
+    while name != "frame":
+        assert made_by[name].op_type in ("Pad", "Slice", "Reshape", "Transpose")
+        name = made_by[name].input[0]
+
+
+def test_statistics_can_be_held(int8_model: Path, portrait: np.ndarray) -> None:
+    """Held at weight 1, a darker picture is painted with the normalisation of the brighter one, and its own do not
+    count; at weight 0 what is given does not count."""
+    engine = OnnxEngine(int8_model, "cpu")
+    mix = StyleMix.parse("a")
+    bright, dark = Frame(portrait), Frame(portrait // 2)
+    painted, statistics = engine.stylize_holding(bright, mix, None, 0)
+    assert statistics is not None
+    np.testing.assert_array_equal(painted.pixels, engine.stylize(bright, mix).pixels)
+    held, used = engine.stylize_holding(dark, mix, statistics, 1)
+    np.testing.assert_allclose(used, statistics, rtol=1e-5, atol=1e-4)
+    own, _ = engine.stylize_holding(dark, mix, statistics, 0)
+    np.testing.assert_array_equal(own.pixels, engine.stylize(dark, mix).pixels)
+    assert np.abs(held.pixels.astype(int) - own.pixels).mean() > 3
+    again, _ = engine.stylize_holding(bright, mix, statistics, 1)
+    assert np.abs(again.pixels.astype(int) - painted.pixels).max() <= 1  # rounding of mean + (held - mean)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_the_photograph_is_faded_in_as_in_fp32(small_model, int8_model, portrait, strength):
+    weights = StyleMix.parse("b", strength=strength).weights(["a", "b", "c"])
+    feed = {"frame": portrait[None, :90, :123], "style_weights": weights}
+    plain, quantised = (OnnxEngine(p, "cpu").session.run(["stylized"], feed)[0] for p in (small_model, int8_model))
+    difference = np.abs(plain.astype(int) - quantised)
+    assert difference.max() == 0 if strength == 0 else 0 < difference.mean() < export.INT8_MEAN
 
 
 @pytest.mark.parametrize("mix", ["a", "b:0.5,c:0.5"])

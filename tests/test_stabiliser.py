@@ -205,6 +205,28 @@ def test_equal_frames_are_not_painted_again_but_settle():
     assert (engine.calls, steady.last_painted) == (4, True)
 
 
+def test_without_steadying_a_repeated_frame_is_the_same_painting_and_costs_nothing():
+    engine = BoilingEngine()
+    steady = Stabiliser(engine, steady=0)
+    picture = texture(*SIZE)
+    first = steady.stylize(at(0, picture), MIX)
+    again = steady.stylize(at(1, picture.copy()), MIX)
+    assert (engine.calls, steady.last_painted, again.pts) == (1, False, 1)
+    assert np.array_equal(again.pixels, first.pixels)
+    other = picture.copy()
+    other[-1, -1, 2] ^= 1  # one bit of one pixel
+    assert not np.array_equal(steady.stylize(at(2, other), MIX).pixels, first.pixels)
+    assert (engine.calls, steady.last_painted) == (2, True)
+    steady.stylize(at(3, other), StyleMix.parse("b"))
+    assert engine.calls == 3
+    steady.engine = BoilingEngine()
+    steady.stylize(at(4, other), StyleMix.parse("b"))
+    assert steady.engine.calls == 1
+    steady.steady = DEFAULT_STEADY  # the painting is not carried into the steadied pictures
+    steady.stylize(at(5, other), StyleMix.parse("b"))
+    assert (steady.engine.calls, steady.last_painted) == (2, True)
+
+
 @pytest.mark.parametrize("level", [0, 255])
 def test_black_and_white_frames(level):
     steady = Stabiliser(BoilingEngine(noise=0))
@@ -310,6 +332,31 @@ class FailingFlow(DisFlow):
         raise RuntimeError("no flow")
 
 
+def test_the_way_there_may_be_searched_roughly():
+    """A provider with a rough search is asked for the exact way back alone; one without is asked for both."""
+    asked = []
+
+    class Exact:
+        name = "exact"
+        prepare = staticmethod(DisFlow().prepare)
+
+        def flow(self, first, second):
+            asked.append("exact")
+            return np.zeros((*first.shape, 2), np.float32)
+
+    class Rough(Exact):
+        def rough(self, first, second):
+            asked.append("rough")
+            return np.zeros((*first.shape, 2), np.float32)
+
+    for flow, expected in ((Exact(), ["exact", "exact"]), (Rough(), ["exact", "rough"])):
+        asked.clear()
+        steady = Stabiliser(BoilingEngine(), flow=flow)
+        for frame in pan(2):
+            steady.stylize(frame, MIX)
+        assert asked == expected
+
+
 def test_errors_of_either_thread_arrive():
     steady = Stabiliser(BoilingEngine(), flow=FailingFlow())
     frames = pan(2)
@@ -353,7 +400,7 @@ def test_flow_works_at_reduced_size_and_on_tiny_frames():
     for size in [(16, 16), (12, 40), (16, 300), (31, 33)]:
         grey = dis.prepare(texture(*size))
         assert dis.flow(grey, grey).shape == (*size, 2)
-    with pytest.raises(InputError, match="unknown flow preset 'best'; expected one of ultrafast, fast, medium"):
+    with pytest.raises(InputError, match="unknown flow 'best'; expected ultrafast, fast, medium or"):
         DisFlow("best")
 
 

@@ -47,12 +47,8 @@ def main() -> None:
     rows = {}
     print(f"{'style':<20}{'score':>8}{'content':>9}{'style':>8}{'sharp':>7}  of published")
     for style in args.styles or model.styles:
-        with tempfile.TemporaryDirectory() as folder:
-            for photo in photos:
-                painted = model.stylize(read(photo), style, strength=args.strength)
-                cv2.imwrite(str(Path(folder, photo.stem + ".png")), cv2.cvtColor(painted, cv2.COLOR_RGB2BGR))
-            row = quality.measure(vgg, photos, Path(folder), next((data / "styles").glob(f"{style}.*")))
-        rows[style] = row
+        painting = next((data / "styles").glob(f"{style}.*"))
+        row = rows[style] = score(quality, vgg, photos, model, style, painting, args.strength)
         ratio = f"{row['score'] / PUBLISHED[style]:.2f}" if style in PUBLISHED else ""
         print(f"{style:<20}{row['score']:8.3f}{row['content']:9.3f}{row['style']:8.3f}{row['sharp']:7.2f}  {ratio}")
         sys.stdout.flush()
@@ -60,6 +56,15 @@ def main() -> None:
     print(f"{'mean':<20}{mean['score']:8.3f}{mean['content']:9.3f}{mean['style']:8.3f}{mean['sharp']:7.2f}")
     if args.json:
         args.json.write_text(json.dumps({"model": str(args.model), "photos": len(photos), "styles": rows}, indent=1))
+
+
+def score(quality, vgg, photos: list, model, style: str, painting: Path, strength: float = 1.0) -> dict:
+    """What the measure says of a style on the photographs."""
+    with tempfile.TemporaryDirectory() as folder:
+        for photo in photos:
+            painted = model.stylize(read(photo), style, strength=strength)
+            cv2.imwrite(str(Path(folder, photo.stem + ".png")), cv2.cvtColor(painted, cv2.COLOR_RGB2BGR))
+        return quality.measure(vgg, photos, Path(folder), painting)
 
 
 class Remembering:

@@ -10,7 +10,7 @@ from typing import Any
 import av
 
 from videonst import __version__
-from videonst.engines import Engine, EngineDescription
+from videonst.engines import ClipEngine, Engine, EngineDescription, LooksAhead, Stores
 from videonst.engines.none import NoneEngine
 from videonst.engines.onnx import OnnxEngine
 from videonst.engines.strokes import StrokeScaled
@@ -24,7 +24,7 @@ from videonst.sources import Source, open_source
 from videonst.sources.remaining import Remaining
 from videonst.styles import StyleMix
 from videonst.temporal import DEFAULT_STEADY, Stabiliser
-from videonst.temporal.flow import DisFlow
+from videonst.temporal.flow import FlowProvider, open_flow
 from videonst.trim import Time, Trim
 
 DEFAULT_MODEL = "fast"
@@ -46,6 +46,10 @@ def load(model: str | Path = DEFAULT_MODEL, *, device: str = "auto", engine: str
     Raises:
         InputError: unknown model or engine, or the device that was asked for does not work here.
     """
+    if engine == "optimise":
+        raise InputError(
+            "the optimise engine needs its paintings: videonst.optimise.OptimiseEngine(style), in a Stylizer"
+        )
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}; expected one of {', '.join(ENGINES)}")
     if engine == "none":
@@ -92,17 +96,18 @@ class Stylizer:
         """
         return self.engine.stylize(Frame(image), _mix(style, strength, keep_colour)).pixels
 
-    def steady(self, amount: float = DEFAULT_STEADY, *, flow: str = FILE_FLOW) -> Stabiliser:
+    def steady(self, amount: float = DEFAULT_STEADY, *, flow: str | FlowProvider = FILE_FLOW) -> Stabiliser:
         """An engine for the frames of one clip or camera, in order, that keeps them steady.
 
         Args:
             amount: 0 (each frame on its own) to 1 (hold still); may be set later, as `steady`.
-            flow: how motion is found: "ultrafast", "fast" (for live pictures) or "medium".
+            flow: how motion is found: "ultrafast", "fast" (for live pictures) or "medium", the path of a flow network
+                (.onnx), or a provider of your own.
 
         Raises:
             InputError: a value out of range.
         """
-        return Stabiliser(self.engine, steady=amount, flow=DisFlow(flow))
+        return Stabiliser(self.engine, steady=amount, flow=open_flow(flow))
 
 
 def convert(
@@ -113,7 +118,7 @@ def convert(
     strength: float = 1.0,
     keep_colour: bool = False,
     steady: float = DEFAULT_STEADY,
-    flow: str = FILE_FLOW,
+    flow: str | FlowProvider = FILE_FLOW,
     model: str | Path | Stylizer = DEFAULT_MODEL,
     device: str = "auto",
     engine: str = "onnx",
@@ -147,7 +152,7 @@ def convert(
         style: a mixture such as "starry_night:0.7, great_wave:0.3"; none with engine "none".
         strength, keep_colour: as in `Stylizer.stylize`.
         steady: 0 (each frame on its own) to 1 (hold still).
-        flow: how motion is found: "ultrafast", "fast" or "medium".
+        flow: how motion is found; see `Stylizer.steady`.
         model, device, engine: as in `load`; `model` may be loaded already.
         hdr: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
         resize: size of the output, "1280x720", "720p" (of the shorter side) or a factor such as "0.5"; see `Resize`.
@@ -180,12 +185,15 @@ def convert(
     mix = _mix_for(stylizer, style, strength, keep_colour)
     trim = Trim.parse(start, end, duration)
     size = None if resize is None else Resize.parse(resize)
+    if isinstance(stylizer.engine, ClipEngine) and stroke_scale != 1:
+        raise InputError("the optimise engine scales its paintings: give the stroke scale to OptimiseEngine")
     if stylizer.styles and stroke_scale != 1:
         stylizer = Stylizer(StrokeScaled(stylizer.engine, stroke_scale))
-    steadied = stylizer.steady(steady, flow=flow) if stylizer.styles else stylizer.engine
+    motion = open_flow(flow)
+    steadied = _steadied(stylizer, steady, motion)
     with (
         open_source(source, trim, rate=_rate(rate), hdr=hdr, strict=strict, timeout=timeout) as original,
-        contextlib.nullcontext(resized(original, size)) as frames,
+        contextlib.nullcontext(_checked(resized(original, size), stylizer.engine)) as frames,
         open_sink(
             target,
             frames.info,
@@ -196,11 +204,13 @@ def convert(
             options=encoder_options,
             overwrite=overwrite,
             stream_format=stream_format,
-            settings=_settings(asked, stylizer.description),
+            settings=_settings(asked | {"flow": motion.name}, stylizer.description),
             resume=resume,
         ) as sink,
     ):
-        done = _run(frames, steadied, mix, sink, progress)
+        # A single picture is no film: an engine that paints it on its own also saves it where Ctrl-C ends the work.
+        engine_used = stylizer.engine if frames.info.is_still and isinstance(stylizer.engine, ClipEngine) else steadied
+        done = _run(frames, engine_used, mix, sink, progress)
     return replace(done, frames_lost=frames.info.damage.lost)
 
 
@@ -211,15 +221,40 @@ def _run(
     sink: Sink,
     progress: Callable[[PipelineProgress], None] | None,
 ) -> PipelineProgress:
+    take, finish = _passing(engine, mix)
     if not isinstance(sink, Resumable):
-        return run(frames, lambda frame: engine.stylize(frame, mix), sink, progress=progress)
+        return run(frames, take, sink, finish=finish, progress=progress)
     done = sink.restore(engine)
+    if isinstance(engine, Stores):
+        engine.store = sink.store()
 
-    def repaint(frame: Frame) -> Frame:
+    def repaint(frame: Frame) -> list[Frame]:
+        early = finish() if sink.begins_part(frame) else []
         sink.remember(frame, engine)
-        return engine.stylize(frame, mix)
+        return [*early, *take(frame)]
 
-    return run(Remaining(frames, done), repaint, sink, progress=progress, frames_before=done)
+    return run(Remaining(frames, done), repaint, sink, finish=finish, progress=progress, frames_before=done)
+
+
+def _passing(engine: Engine, mix: StyleMix) -> tuple[Callable[[Frame], list[Frame]], Callable[[], list[Frame]]]:
+    """How frames go through an engine: what takes one and gives those that are finished, and what gives the rest."""
+    if isinstance(engine, LooksAhead):
+        return lambda frame: engine.take(frame, mix), engine.finish
+    return lambda frame: [engine.stylize(frame, mix)], list
+
+
+def _steadied(stylizer: Stylizer, steady: float, motion: FlowProvider) -> Engine:
+    """The engine for the frames of a clip."""
+    if isinstance(stylizer.engine, ClipEngine):
+        return stylizer.engine.clip(motion)
+    return stylizer.steady(steady, flow=motion) if stylizer.styles else stylizer.engine
+
+
+def _checked(frames: Source, engine: Engine) -> Source:
+    """Refuses, before anything is written, frames that an engine cannot paint."""
+    if isinstance(engine, ClipEngine):
+        engine.check(frames.info.width, frames.info.height)
+    return frames
 
 
 def _settings(asked: Mapping[str, Any], engine: EngineDescription) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 
@@ -32,9 +32,10 @@ class PipelineProgress:
 
 def run(
     source: Source,
-    repaint: Callable[[Frame], Frame],
+    repaint: Callable[[Frame], Frame | Sequence[Frame]],
     sink: Sink,
     *,
+    finish: Callable[[], Sequence[Frame]] | None = None,
     progress: Callable[[PipelineProgress], None] | None = None,
     queue_size: int = 4,
     frames_before: int = 0,
@@ -43,7 +44,8 @@ def run(
 
     Decoding and encoding have a thread each; `repaint` and `progress` run in the calling thread, so that a GPU context
     or a window stays where it was made and Ctrl-C arrives here. At most `queue_size` frames wait before and after
-    `repaint`. `frames_before` were done by an earlier run and count as done. Opening and closing source and sink is
+    `repaint`, which may give one frame for each, or none now and several later; `finish` gives what is left after the
+    last. `frames_before` were done by an earlier run and count as done. Opening and closing source and sink is
     the caller's part (their `with` blocks).
 
     Raises:
@@ -68,9 +70,13 @@ def run(
         stages.start(decode)
         stages.start(encode)
         for frame in decoded:
-            repainted.put(repaint(frame))
+            painted = repaint(frame)
+            for ready in (painted,) if isinstance(painted, Frame) else painted:
+                repainted.put(ready)
             if progress:
                 progress(meter.read())
+        for ready in finish() if finish else ():
+            repainted.put(ready)
         repainted.put(None)
     except BaseException as error:
         stages.stop(error)

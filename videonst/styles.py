@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,10 @@ from videonst.errors import InputError
 
 MAX_STRENGTH = 2.0
 """Beyond the painting's own strength the network extrapolates; past twice it only breaks."""
+
+
+_NAME = re.compile(r"[\w.-]+")
+"""What a mixture can name: no comma, colon or space."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +39,22 @@ class StyleMix:
 
     @classmethod
     def parse(cls, text: str, *, strength: float = 1.0, keep_colour: bool = False) -> "StyleMix":
-        """Reads `name` or `name:share, name:share …`; a missing share is 1, and shares are normalised to sum 1.
+        """Reads `name` or `name:share, name:share …`; a missing share is 1, and shares are normalised to sum 1. A name
+        may be the path of a picture; only what follows the last colon is taken for a share (`C:\\monet.jpg:0.7`).
 
         Raises:
             InputError: an empty text, a share that is no positive number, a name given twice.
         """
         shares: dict[str, float] = {}
         for item in (piece.strip() for piece in text.split(",")):
-            name, _, number = (part.strip() for part in item.partition(":"))
+            name, colon, number = (part.strip() for part in item.rpartition(":"))
+            if not colon or (is_picture(item) and is_picture(number)):  # C:\\monet.jpg
+                name, colon, number = item, "", ""
             try:
                 share = float(number) if number else 1.0
             except ValueError:
                 share = math.nan
-            if not name or not math.isfinite(share) or share < 0 or (":" in item and not number):
+            if not name or not math.isfinite(share) or share < 0 or (colon and not number):
                 raise InputError(f"cannot read {item!r} in style {text!r}; expected NAME or NAME:SHARE, with commas")
             if name in shares:
                 raise InputError(f"style {name!r} is named twice in {text!r}")
@@ -70,6 +78,11 @@ class StyleMix:
         weights = np.zeros((1, len(names) + 1), np.float32)
         weights[0, 0] = 1 - self.strength
         for name, share in self.shares:
+            if name not in names and is_picture(name):
+                raise InputError(
+                    f"{name} is a picture, but models paint only what they learnt; use --engine optimise, or teach "
+                    "it to a model with `videonst learn`"
+                )
             if name not in names:
                 near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
                 hint = f"did you mean {' or '.join(near)}?" if near else f"the styles are {', '.join(names)}"
@@ -79,3 +92,22 @@ class StyleMix:
 
     def __str__(self) -> str:
         return ", ".join(f"{n}:{s:.3g}" if len(self.shares) > 1 else n for n, s in self.shares)
+
+
+PICTURE_NAMES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".avif")
+
+
+def is_picture(name: str) -> bool:
+    """Whether a style is meant as the path of a picture rather than a name."""
+    return "/" in name or "\\" in name or name.lower().endswith(PICTURE_NAMES)
+
+
+def check_name(name: str) -> str:
+    """The name, where it can stand in a mixture.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{name!r} cannot name a style; expected letters, digits and ._- only")
+    return name

@@ -27,6 +27,7 @@ from videonst.sources.live import open_recording
 from videonst.web.access import Access
 from videonst.web.app import ServeSettings
 from videonst.web.server import PageServer
+from videonst.web.workshop import LearnOptions
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
@@ -378,3 +379,35 @@ def test_places_taken_are_told(page: Any, small_model: Path):
         wait_until(lambda: text(page, "state") == "Ready")
         click(page, "start-camera")
         wait_until(lambda: "all 0 camera places are taken" in text(page, "notice"))
+
+
+def test_an_uploaded_painting_becomes_a_style(
+    page: Any, small_model: Path, portrait: np.ndarray, picture: Pixels, tmp_path: Path
+):
+    """With a stub in place of `videonst learn`; the camera's picture goes on meanwhile."""
+    pytest.importorskip("torch", reason="needs the [train] extra")
+    painting = tmp_path / "Old Lion.png"
+    cv2.imwrite(str(painting), portrait[..., ::-1])
+    stub = (sys.executable, str(Path(__file__).parent.parent / "learn_stub.py"))
+    options = LearnOptions(folder=tmp_path, command=stub)
+    with running(ServeSettings(engines=Engines(small_model), learning=options)) as server:
+        start(page, server)
+        fetch_json(server, "api/mix", {"steady": 0}, "PUT")
+        page.find_element(By.CSS_SELECTOR, "#own summary").click()
+        page.find_element(By.ID, "learn-file").send_keys(str(painting))
+        wait_until(lambda: page.find_element(By.ID, "learn-name").get_property("value") == "Old_Lion")
+        click(page, "learn-start")
+        wait_until(lambda: "1:01 left" in text(page, "learn-said"))
+        preview = page.find_element(By.ID, "learn-preview")
+        wait_until(lambda: preview.get_property("naturalWidth") == 8)
+        before = fetch_json(server, "api/status")["sessions"][0]
+        assert before["kind"] == "camera"
+        click(page, "learn-keep")
+        wait_until(lambda: "Old_Lion is among the styles" in text(page, "learn-said"))
+        wait_until(lambda: mix_of(page, server)["mix"] == {"Old_Lion": 1.0})
+        titles = [title.text for title in page.find_elements(By.CSS_SELECTOR, ".card .title")]
+        assert titles == ["A", "B", "C", "Old_Lion"]
+        mirrored = np.ascontiguousarray(picture[:, ::-1])
+        painted = load(tmp_path / "styles-1.onnx", device="cpu").stylize(mirrored, "Old_Lion")
+        wait_until(lambda: shows(page, coarse(painted)))
+        assert complaints(page) == []

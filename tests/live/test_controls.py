@@ -83,3 +83,13 @@ def test_every_change_counts_and_none_is_lost_between_threads():
 def test_an_unknown_first_style_is_refused():
     with pytest.raises(InputError, match="unknown style 'd'"):
         Controls(STYLES, StyleMix.parse("d"))
+
+
+def test_other_models_keep_the_sliders_that_they_know():
+    controls = Controls(("a", "b"), StyleMix.parse("a:0.3,b:0.7"), model="fast", models=("fast", "tiny"))
+    before = controls.revision
+    settings = controls.adopt(("b", "new"), ("own.onnx",))
+    assert controls.revision > before
+    assert settings.shares == (("b", 0.7), ("new", 0.0))
+    assert (settings.model, settings.strength) == ("auto", 1.0)
+    assert controls.change(shares={"new": 1}, model="own.onnx").mix == StyleMix((("new", 1.0),))

@@ -11,13 +11,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+from videonst.bench.json_values import rounded
 from videonst.bench.scenes import Scene, read_picture
 from videonst.engines import Engine
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.styles import StyleMix
 from videonst.temporal import Stabiliser
-from videonst.temporal.flow import DisFlow
+from videonst.temporal.flow import FlowProvider, open_flow
 from videonst.temporal.metrics import flicker, sharpness, warping_error
 
 RATE = 25
@@ -61,9 +62,9 @@ class Row:
         return {f"error_{lag}": error for lag, error in self.errors.items()}
 
 
-def paint(engine: Engine, scene: Scene, style: str, steady: float, flow: str) -> list[Pixels]:
+def paint(engine: Engine, scene: Scene, style: str, steady: float, flow: FlowProvider) -> list[Pixels]:
     """The scene painted in order, from a fresh start."""
-    stabiliser, mix = Stabiliser(engine, steady=steady, flow=DisFlow(flow)), StyleMix.parse(style)
+    stabiliser, mix = Stabiliser(engine, steady=steady, flow=flow), StyleMix.parse(style)
     frames = (Frame(p, pts=i, time_base=Fraction(1, RATE)) for i, p in enumerate(scene.frames))
     return [stabiliser.stylize(frame, mix).pixels for frame in frames]
 
@@ -114,7 +115,7 @@ def measure_engine(
     styles: Iterable[str],
     knob: Iterable[float],
     *,
-    flow: str = "medium",
+    flow: str | FlowProvider = "medium",
     losses: Callable[[str], Losses | None] = lambda style: None,
 ) -> Iterator[Row]:
     """Rows of every style, scene and position; 0, each frame on its own, comes first and is what sharpness refers to.
@@ -122,16 +123,16 @@ def measure_engine(
     Args:
         engine: what paints.
         scenes, styles, knob: what to run.
-        flow: preset of `DisFlow`.
+        flow: see `open_flow`.
         losses: by style.
     """
-    positions = sorted({0.0, *knob})
+    positions, motion = sorted({0.0, *knob}), open_flow(flow)
     for style in styles:
         of_style = losses(style)
         for scene in scenes:
             plain: list[Pixels] | None = None
             for steady in positions:
-                painted = paint(engine, scene, style, steady, flow)
+                painted = paint(engine, scene, style, steady, motion)
                 plain = plain or painted
                 yield measure(scene, painted, style, steady, plain=plain, losses=of_style)
 
@@ -192,7 +193,7 @@ def write_report(path: Path, rows: Sequence[Row], about: dict[str, Any]) -> None
     """Everything as JSON: `about`, `summary` and `rows`."""
     report = about | {"summary": summarise(rows), "rows": [asdict(row) for row in rows]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_rounded(report), indent=1) + "\n")
+    path.write_text(json.dumps(rounded(report, 5), indent=1) + "\n")
 
 
 def draw_plot(path: Path, rows: Sequence[Row]) -> None:
@@ -227,11 +228,3 @@ def draw_plot(path: Path, rows: Sequence[Row]) -> None:
 
 def _read_folder(folder: Path) -> list[Pixels]:
     return [read_picture(p) for p in sorted([*folder.glob("*.png"), *folder.glob("*.jpg")])]
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(inner) for inner in value]
-    return round(value, 5) if isinstance(value, float) else value

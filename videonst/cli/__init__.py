@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from videonst import __version__
-from videonst.cli import bench, convert, demo, doctor, export, live, models, serve, styles, train
+from videonst.cli import bench, convert, demo, doctor, export, learn, live, models, serve, styles, train
 from videonst.cli.console import complain, watch_for_interrupt
 from videonst.errors import VideoNSTError
+from videonst.memory import keep_freed_memory
 
 app = typer.Typer(
     name="videonst",
@@ -22,9 +23,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (convert, live, serve, styles, models, demo, doctor, train, export):
+for verb in (convert, live, serve, learn, models, demo, doctor, train, export):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
 
+app.add_typer(styles.app, name="styles")
 app.add_typer(bench.app, name="bench")
 
 
@@ -56,6 +58,7 @@ INTERRUPTED = 128 + signal.SIGINT
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 failed on the way, 2 bad input or usage, 130 interrupted by Ctrl-C."""
     watch_for_interrupt()
+    keep_freed_memory()
     try:
         app(prog_name="videonst")
     except VideoNSTError as error:

@@ -7,17 +7,67 @@ from typing import Annotated, Any
 
 import typer
 
-from videonst.cli.console import Device, Model
+from videonst.cli.console import Device, Flow, Model, open_flow
 from videonst.errors import InputError
 
-app = typer.Typer(help="Measure: stability.", no_args_is_help=True)
+app = typer.Typer(help="Measure: speed, stability.", no_args_is_help=True)
+
+MEASURED = ("tiny", "tiny.int8", "fast", "fast.int8")
+SIZES = ("640x360", "1280x720")
 
 STYLES = ("starry_night", "great_wave", "the_scream", "udnie")
 
 
-@app.callback()
-def bench() -> None:
-    """Keeps `stability` a command of its own."""
+@app.command()
+def speed(
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Name (tiny, tiny.int8 …) or .onnx file; repeatable.")
+    ] = None,
+    size: Annotated[list[str] | None, typer.Option(metavar="WxH", help="Of the frames; repeatable.")] = None,
+    device: Device = "auto",
+    flow: Annotated[str, typer.Option(help="How motion is found: ultrafast, fast or medium.")] = "medium",
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each stage.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Of one turn of a stage.")] = 1.5,
+    start_up: Annotated[bool, typer.Option("--start-up", help="Measure the start of processes too.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Report to write.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Plot to write (.png): time of the stages over sizes.")] = None,
+    show: Annotated[Path | None, typer.Option(metavar="REPORT", help="Print (and plot) a report, and stop.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="OLD NEW", help="Times of a report over another's, and stop.")
+    ] = None,
+) -> None:
+    """Time of every stage alone, of the whole way, and the floor; see docs/benchmarks/speed.md."""
+    from videonst.bench.machine import describe_machine
+    from videonst.bench.speed import measure_speed
+    from videonst.bench.speed_report import comparison, draw_plot, make_report, read_report, tables, write_report
+    from videonst.bench.start_up import measure_start_up
+    from videonst.resize import Resize
+
+    if compare:
+        typer.echo(comparison(*map(read_report, compare)))
+        return
+    if show:
+        report = read_report(show)
+    else:
+        sizes = [Resize.parse(text).size for text in size or SIZES]
+        if None in sizes:
+            raise InputError("a size to measure is WIDTHxHEIGHT, such as 640x360")
+        machine = describe_machine()
+        rows = measure_speed(
+            model or MEASURED,
+            [pair for pair in sizes if pair],
+            device=device,
+            rounds=rounds,
+            round_seconds=seconds,
+            flow=flow,
+            report=lambda line: typer.echo(line, err=True),
+        )
+        report = make_report(list(rows), machine, measure_start_up() if start_up else None)
+    typer.echo(tables(report))
+    if json:
+        write_report(json, report)
+    if plot:
+        draw_plot(plot, report)
 
 
 @app.command()
@@ -26,7 +76,7 @@ def stability(
     device: Device = "auto",
     style: Annotated[list[str] | None, typer.Option("--style", "-s", help="Repeatable; default: four.")] = None,
     steady: Annotated[list[float] | None, typer.Option(help="Positions of the knob, repeatable.")] = None,
-    flow: Annotated[str, typer.Option(help="How motion is found: ultrafast, fast or medium.")] = "medium",
+    flow: Flow = "medium",
     frames: Annotated[int, typer.Option(min=12, help="Of the synthetic scene and of clips.")] = 52,
     sintel: Annotated[Path | None, typer.Option(help="Folder of Sintel excerpts with ground-truth flow.")] = None,
     clip: Annotated[list[Path] | None, typer.Option(help="Real clip; repeatable.")] = None,
@@ -77,7 +127,7 @@ def stability(
         }
         losses = _losses(vgg, paintings)
         knob = steady or [0.25, 0.5, 0.75, 1.0]
-        for row in measure_engine(stylizer.engine, scenes, styles, knob, flow=flow, **losses):
+        for row in measure_engine(stylizer.engine, scenes, styles, knob, flow=open_flow(flow), **losses):
             typer.echo(f"{row.style} {row.scene} at {row.steady:g}", err=True)
             rows.append(row)
     if json:

@@ -10,17 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from videonst.errors import InputError
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from videonst.batch import Job, Outcome
     from videonst.pipeline import PipelineProgress
+    from videonst.temporal.flow import FlowProvider
 
 STYLE_HELP = "Mixture of styles: NAME or NAME:SHARE,NAME:SHARE; see `videonst styles`."
 Strength = Annotated[float, typer.Option(help="0 = untouched, 1 = as trained, up to 2.")]
 KeepColour = Annotated[bool, typer.Option("--keep-colour", help="Keep the colours of the input.")]
 Steady = Annotated[float, typer.Option(help="0 = each frame on its own, 1 = hold still.")]
+Flow = Annotated[
+    str,
+    typer.Option(help="How motion is found: ultrafast, fast, medium, raft (needs torch) or a network (.onnx)."),
+]
 Model = Annotated[str, typer.Option("--model", "-m", help="fast, tiny, full, or the path of an .onnx file.")]
 Device = Annotated[str, typer.Option(help="auto, cuda, tensorrt, coreml or cpu; only auto chooses.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
@@ -47,6 +54,19 @@ def watch_for_interrupt() -> None:
 def complain(message: str) -> None:
     """One line about a failure."""
     typer.echo(f"videonst: {message}", err=True)
+
+
+def open_flow(name: str) -> "FlowProvider":
+    """What `--flow` names; RAFT stands over the floor that the rest of the choice lives on."""
+    from videonst.temporal import flow
+
+    if name == "raft":
+        try:
+            from videonst.perceptual.raft import RaftFlow
+        except ModuleNotFoundError as error:
+            raise InputError(f"--flow raft needs {error.name}; run: pip install 'videonst[train]'") from error
+        return RaftFlow()
+    return flow.open_flow(name)
 
 
 def print_json(value: Any) -> None:

@@ -1,13 +1,16 @@
 """`videonst convert`: one file in, one file out; or many."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from videonst.cli import optimise
 from videonst.cli.console import (
     STYLE_HELP,
     Device,
+    Flow,
     KeepColour,
     Model,
     Overwrite,
@@ -15,11 +18,17 @@ from videonst.cli.console import (
     Strength,
     frame_progress,
     many_progress,
+    open_flow,
     print_summary,
 )
+from videonst.errors import InputError
+
+if TYPE_CHECKING:
+    from videonst.batch import Job
 
 
 def command(
+    context: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -38,10 +47,13 @@ def command(
     strength: Strength = 1.0,
     keep_colour: KeepColour = False,
     steady: Steady = 0.75,
-    flow: Annotated[str, typer.Option(help="How motion is found: ultrafast, fast or medium.")] = "medium",
+    flow: Flow = "medium",
     model: Model = "fast",
     device: Device = "auto",
-    engine: Annotated[str, typer.Option(help="onnx, or none: frames pass untouched, without a style.")] = "onnx",
+    engine: Annotated[
+        str,
+        typer.Option(help="onnx; optimise: slow, any painting, best (docs/quality.md); none: frames pass untouched."),
+    ] = "onnx",
     resize: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Of the output: 1280x720, 720p (shorter side) or a factor.")
     ] = None,
@@ -63,7 +75,11 @@ def command(
         float | None, typer.Option(help="Quality, lower is better; of h264: 0 lossless, 18 (default), 51 worst.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Speed; of h264: ultrafast … veryslow, veryfast (default).")
+        str | None,
+        typer.Option(
+            help="Speed; of h264: ultrafast … veryslow, veryfast (default). With --engine optimise, of the painting: "
+            "draft, good (default), best or gatys2016."
+        ),
     ] = None,
     encoder_options: Annotated[
         list[str] | None, typer.Option("-e", metavar="KEY=VALUE", help="Option of FFmpeg's encoder; repeatable.")
@@ -80,11 +96,27 @@ def command(
     stream_format: Annotated[
         str, typer.Option("--format", help="For OUT = -: matroska, webm, mpegts, nut or (fragmented) mp4.")
     ] = "matroska",
+    steps: optimise.Steps = None,
+    content_weight: optimise.ContentWeight = None,
+    style_weight: optimise.StyleWeight = None,
+    seed: optimise.Seed = None,
+    start_from: optimise.StartFrom = None,
+    content_mask: optimise.ContentMask = None,
+    style_mask: optimise.StyleMask = None,
+    features: optimise.Features = None,
+    vgg: optimise.Vgg = None,
+    memory: optimise.Memory = None,
+    paintings: optimise.Paintings = None,
+    timelapse: optimise.Timelapse = None,
+    preview: optimise.Preview = None,
+    plot: optimise.Plot = None,
 ) -> None:
     """Repaint videos or pictures; timing, sound, subtitles and metadata stay. Exit code 1 if any of many failed."""
-    from videonst.api import convert, load
-    from videonst.batch import convert_many, find_inputs, means_many, plan
+    from videonst.api import Stylizer, convert, load
+    from videonst.batch import find_inputs, means_many, plan
     from videonst.sinks.codecs import parse_options
+    from videonst.sinks.sink import PICTURE_SUFFIXES
+    from videonst.sources.source import is_pattern
 
     is_many = len(sources) > 1 or means_many(sources[0])
     if is_many and target == "-":
@@ -95,13 +127,17 @@ def command(
     if not is_many and skip_existing and Path(target).exists():
         typer.echo(f"{target}: exists, skipped", err=True)
         return
-    stylizer = load(model, device=device, engine=engine)
+    single: dict[str, Any] = {"rate": rate, "timeout": timeout, "stream_format": stream_format}
+    own: dict[str, Any] = {
+        "steps": steps, "content_weight": content_weight, "style_weight": style_weight, "seed": seed,
+        "start_from": start_from, "content_mask": content_mask, "style_mask": style_mask, "features": features,
+        "vgg": vgg, "memory": memory, "paintings": paintings, "timelapse": timelapse, "preview": preview, "plot": plot,
+    }  # fmt: skip
     options: dict[str, Any] = {
         "strength": strength,
         "keep_colour": keep_colour,
         "steady": steady,
-        "flow": flow,
-        "model": stylizer,
+        "flow": open_flow(flow),
         "hdr": hdr,
         "resize": resize,
         "stroke_scale": stroke_scale,
@@ -117,25 +153,42 @@ def command(
         "resume": resume,
         "strict": strict,
     }
-    if is_many:
-        with many_progress(len(jobs)) as (begin, report):
-            outcomes = list(map(report, convert_many(jobs, style, skip_existing=skip_existing, begin=begin, **options)))
-        print_summary(outcomes)
-        if any(outcome.error for outcome in outcomes):
-            raise typer.Exit(1)
-        return
-    with frame_progress(Path(sources[0]).name) as progress:
-        done = convert(
-            sources[0],
-            target,
-            style,
-            **options,
-            rate=rate,
-            timeout=timeout,
-            stream_format=stream_format,
-            progress=progress,
-        )
-    used = stylizer.description
+    if engine == "optimise":
+        if getattr(context.get_parameter_source("steady"), "name", "") == "COMMANDLINE":
+            raise InputError("--steady is for the fast engines; --engine optimise holds film steady by itself")
+        is_picture = not is_many and Path(target).suffix.lower() in PICTURE_SUFFIXES and not is_pattern(Path(target))
+        with optimise.open_optimiser(
+            style, preset, is_picture=is_picture, is_many=is_many, overwrite=overwrite, label=Path(sources[0]).name,
+            options=own, model=model, device=device, stroke_scale=stroke_scale,
+        ) as (optimiser, progress, finish):  # fmt: skip
+            options |= {"model": Stylizer(optimiser), "preset": None, "stroke_scale": 1.0}
+            if is_many:
+                _convert_many(jobs, style, skip_existing, options)
+                return
+            done = convert(sources[0], target, style, **options, **single, progress=progress)
+            finish(Path(target))
+        if optimiser.is_interrupted:
+            typer.echo(f"{target}: stopped early, the best so far is saved", err=True)
+            raise KeyboardInterrupt
+    else:
+        optimise.refuse_options(own)
+        options |= {"model": load(model, device=device, engine=engine)}
+        if is_many:
+            _convert_many(jobs, style, skip_existing, options)
+            return
+        with frame_progress(Path(sources[0]).name) as progress:
+            done = convert(sources[0], target, style, **options, **single, progress=progress)
+    used = options["model"].description
     summary = f"{done.frames_done} frames, {done.frames_per_second:.1f} fps"
     lost = f", {done.frames_lost} lost of a damaged input" if done.frames_lost else ""
     typer.echo(f"{target}: {summary}, {used.name} ({used.precision}) on {used.device}{lost}", err=True)
+
+
+def _convert_many(jobs: "Sequence[Job]", style: str | None, skip_existing: bool, options: dict[str, Any]) -> None:
+    from videonst.batch import convert_many
+
+    with many_progress(len(jobs)) as (begin, report):
+        outcomes = list(map(report, convert_many(jobs, style, skip_existing=skip_existing, begin=begin, **options)))
+    print_summary(outcomes)
+    if any(outcome.error for outcome in outcomes):
+        raise typer.Exit(1)

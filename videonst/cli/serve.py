@@ -46,6 +46,10 @@ def command(
     fourcc: CameraFormat = "MJPG",
     backend: Backend = "auto",
     mirror: Mirror = None,
+    learnt: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for models with styles that are learnt from the page.")
+    ] = None,
+    vgg: Annotated[Path | None, typer.Option(help="VGG-19 weights to learn with; see `videonst learn`.")] = None,
     max_sessions: Annotated[int, typer.Option(min=0, help="Cameras of browsers at a time.")] = 4,
     idle: Annotated[float, typer.Option(min=1, help="Seconds after which a camera that sends nothing is let go.")] = 60,
     token: Annotated[
@@ -64,6 +68,7 @@ def command(
     from videonst.web.access import Access
     from videonst.web.app import ServeSettings, create_app
     from videonst.web.server import PageServer
+    from videonst.web.workshop import LearnOptions
 
     access = Access.to(host, token)
     engines = Engines(model, device)
@@ -91,6 +96,7 @@ def command(
         max_sessions=max_sessions,
         idle_seconds=idle,
         access=access,
+        learning=LearnOptions(folder=learnt, arguments=() if vgg is None else ("--vgg", str(vgg))),
     )
     server = PageServer(create_app(settings), host, port, certificate=tls_certificate, key=tls_key)
     typer.echo(f"{server.link(access.token)}  (Ctrl-C ends it)", err=True)

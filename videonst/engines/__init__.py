@@ -8,10 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from videonst.engines.metadata import SizeRules, StyleInfo
-from videonst.frame import Frame
+from videonst.frame import Frame, Pixels
 from videonst.styles import StyleMix
 
-__all__ = ["Engine", "EngineDescription", "HoldsStatistics", "Stateful", "Statistics"]
+__all__ = [
+    "ClipEngine",
+    "Engine",
+    "EngineDescription",
+    "FrameStore",
+    "HoldsStatistics",
+    "LooksAhead",
+    "Stateful",
+    "Statistics",
+    "Stores",
+]
 
 Statistics = npt.NDArray[np.float32]
 """Mean and variance of every channel that a network normalises, (1, n); n depends on the network."""
@@ -83,3 +93,50 @@ class Stateful(Protocol):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Takes a memory as `state` gave it."""
+
+
+@runtime_checkable
+class ClipEngine(Engine, Protocol):
+    """An engine that keeps the frames of a clip steady by itself, so that no stabiliser is put around it."""
+
+    def check(self, width: int, height: int) -> None:
+        """
+        Raises:
+            InputError: frames of this size cannot be painted.
+        """
+
+    def clip(self, flow: Any) -> Engine:
+        """An engine for the frames of one clip, in order; `flow` (a `FlowProvider`) finds the motion."""
+        ...
+
+
+@runtime_checkable
+class LooksAhead(Engine, Protocol):
+    """An engine that may need later frames before it gives one."""
+
+    def take(self, frame: Frame, mix: StyleMix) -> list[Frame]:
+        """Takes the next frame, and gives those that are finished, in order."""
+        ...
+
+    def finish(self) -> list[Frame]:
+        """The frames that were taken and not given yet."""
+        ...
+
+
+class FrameStore(Protocol):
+    """Keeps what took long to paint, so that an interrupted conversion need not paint it again."""
+
+    def get(self, frame: Frame, part: str) -> Pixels | None:
+        """What was put for this moment, RGB uint8 (H, W, 3); None where nothing was."""
+        ...
+
+    def put(self, frame: Frame, part: str, pixels: Pixels) -> None:
+        """Keeps `pixels` for the moment of `frame`; `part` tells apart what is kept for the same one."""
+        ...
+
+
+@runtime_checkable
+class Stores(Protocol):
+    """An engine so slow that every frame is worth keeping. `store` is set before its first frame."""
+
+    store: FrameStore | None

@@ -20,6 +20,32 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearntInfo:
+    """How a style was added to a trained network.
+
+    Attributes:
+        pictures: file names of what it was learnt from, without folders.
+        base: fingerprint of the network that it was learnt on, see `videonst.bank.StyleBank.base`.
+        features: perceptual network, "vgg19" or "compact".
+        content: what was repainted while learning, in words.
+        steps, seconds: of the work, for all styles learnt at once together.
+        strength, stroke_size, seed: as asked for.
+        score: content loss + weighted style loss at the end; lower is better, with the same features only.
+    """
+
+    pictures: tuple[str, ...]
+    base: str
+    features: str
+    content: str
+    steps: int
+    seconds: float
+    strength: float
+    stroke_size: str
+    seed: int
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class StyleInfo:
     """A style as users see it.
 
@@ -27,6 +53,7 @@ class StyleInfo:
         name: what is typed in a style mixture.
         title, artist, year, licence: of the painting; "unknown" where unknown.
         thumbnail: data URI (`data:image/jpeg;base64,…`) of a standard picture in this style; empty where none.
+        learnt: of a style that was added to a trained network.
     """
 
     name: str
@@ -35,6 +62,7 @@ class StyleInfo:
     year: str = "unknown"
     licence: str = "unknown"
     thumbnail: str = field(default="", repr=False)
+    learnt: LearntInfo | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +169,7 @@ class ModelMetadata:
             return cls(
                 **values
                 | {
-                    "styles": tuple(StyleInfo(**style) for style in values["styles"]),
+                    "styles": tuple(_style(style) for style in values["styles"]),
                     "size": SizeRules(**values["size"]),
                     "training": TrainingInfo(**values["training"]),
                     "parity": tuple(Parity(**parity) for parity in values["parity"]),
@@ -165,6 +193,13 @@ def read_metadata(path: Path) -> ModelMetadata:
     except (EOFError, ValueError, KeyError) as error:
         raise InputError(f"{path} is not an ONNX file; expected a model made by `videonst export`") from error
     return ModelMetadata.from_properties(properties, str(path))
+
+
+def _style(values: Mapping[str, Any]) -> StyleInfo:
+    learnt = values.get("learnt")
+    if learnt is not None:
+        learnt = LearntInfo(**learnt | {"pictures": tuple(learnt["pictures"])})
+    return StyleInfo(**{**values, "learnt": learnt})
 
 
 # The wire format of protocol buffers (protobuf.dev/programming-guides/encoding) and the field numbers of onnx.proto.

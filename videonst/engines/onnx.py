@@ -38,8 +38,13 @@ class OnnxEngine:
             suits the device.
         device: "auto" (the best that works), "cuda", "tensorrt", "coreml" or "cpu".
         threads: of the CPU; None takes the physical cores.
-        cpu_precision: of a shipped model on the CPU: "fp32" as trained, or "int8", which is 1.6 (`tiny`) to 2.1 times
-            (`fast`) as fast where the processor has 8-bit dot products and paints about a level differently.
+        cpu_precision: of a shipped model on the CPU: "fp32" as trained, or "int8", which is more than twice as
+            fast where the processor has 8-bit dot products and paints 1 to 3 levels differently.
+
+    Attributes:
+        metadata: what the model file says about itself.
+        path: of the model file that was taken.
+        session: ONNX Runtime's, for measurements.
 
     Raises:
         InputError: no such model or device; a device that does not work here; a file that is no videonst model.
@@ -76,7 +81,7 @@ class OnnxEngine:
             InputError: a style that the model does not hold, or a frame smaller than the model's minimum.
             VideoNSTError: the device failed, such as for want of memory.
         """
-        return self._paint(frame, mix, lambda weights: _run(self._session, frame.pixels, weights))
+        return self._paint(frame, mix, lambda weights: _run(self.session, frame.pixels, weights))
 
     def stylize_holding(
         self, frame: Frame, mix: StyleMix, statistics: Statistics | None, hold: float
@@ -91,7 +96,7 @@ class OnnxEngine:
             feed = {"frame": np.ascontiguousarray(frame.pixels)[None], "style_weights": weights}
             if statistics is not None:
                 feed |= {"statistics": statistics, "hold": np.array([hold], np.float32)}
-            painted, used = self._session.run(["stylized", "used_statistics"], feed)
+            painted, used = self.session.run(["stylized", "used_statistics"], feed)
             pixels: Pixels = painted[0]
             return pixels
 
@@ -124,20 +129,20 @@ class OnnxEngine:
         self._open(model, AUTO_ORDER[-1], threads)
 
     def _open(self, model: str | Path, device: str, threads: int | None) -> None:
-        path = find_model(model, precision="fp16" if device in HALF_DEVICES else self._cpu_precision)
+        self.path = path = find_model(model, precision="fp16" if device in HALF_DEVICES else self._cpu_precision)
         self.metadata: ModelMetadata = read_metadata(path)
         self._fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
-        self._session = open_session(path, device, threads)
+        self.session = open_session(path, device, threads)
         trial = np.full((TRIAL_SIZE, TRIAL_SIZE, 3), 128, np.uint8)
         photo = np.eye(1, len(self.metadata.styles) + 1, dtype=np.float32)
         try:
-            painted = _run(self._session, trial, photo)
+            painted = _run(self.session, trial, photo)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise DeviceError(device, one_line(error)) from error
         if np.abs(painted.astype(int) - trial).max() > TRIAL_TOLERANCE:
             raise DeviceError(device, f"it computes wrongly with {path.name}; update its driver")
         self._device = device
-        self._holds = "used_statistics" in {output.name for output in self._session.get_outputs()}
+        self._holds = "used_statistics" in {output.name for output in self.session.get_outputs()}
         if device == "cpu" and self.metadata.precision == "fp16":
             log.warning("%s is in half precision, which is slow on the CPU; use the model without .fp16", path)
         log.info("repainting with %s on %s", path.name, device)

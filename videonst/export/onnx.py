@@ -98,7 +98,7 @@ def export_onnx(
     reference = FrameNetwork(copy.deepcopy(network).float().cpu()).eval()
     metadata = ModelMetadata(
         tier=network.tier,
-        styles=_with_thumbnails(reference, styles, photo) if photo is not None else tuple(styles),
+        styles=add_thumbnails(reference, styles, photo) if photo is not None else tuple(styles),
         size=SizeRules(minimum=MINIMUM_SIZE),
         training=training or TrainingInfo(),
         opset=OPSET,
@@ -229,8 +229,8 @@ def build_graph(network: StyleNetwork, precision: str, *, holding: bool = True) 
     return proto
 
 
-def measure_parity(model: Path, reference: FrameNetwork) -> tuple[Parity, ...]:
-    """Compares a file, on ONNX Runtime's CPU provider, with torch in fp32."""
+def measure_parity(model: Path | bytes, reference: FrameNetwork) -> tuple[Parity, ...]:
+    """Compares a file, or its content, on ONNX Runtime's CPU provider, with torch in fp32."""
     session = open_session(model, "cpu", threads=torch.get_num_threads())
     slots = len(reference.network.bank)
     found = []
@@ -314,15 +314,17 @@ def _test_picture(height: int, width: int) -> Pixels:
     return grainy
 
 
-def _with_thumbnails(reference: FrameNetwork, styles: Sequence[StyleInfo], photo: Pixels) -> tuple[StyleInfo, ...]:
-    """The styles, each with the middle of the photograph repainted in it."""
+def add_thumbnails(
+    reference: FrameNetwork, styles: Sequence[StyleInfo], photo: Pixels, first: int = PHOTO + 1
+) -> tuple[StyleInfo, ...]:
+    """The styles, which have the slots from `first` on, each with the middle of the photograph repainted in it."""
     side = min(photo.shape[:2])
     top, left = (photo.shape[0] - side) // 2, (photo.shape[1] - side) // 2
     square = photo[top : top + side, left : left + side]
     square = cv2.resize(square, (PAINTED_SIZE, PAINTED_SIZE), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    slots = np.eye(len(styles) + 1, dtype=np.float32)
+    slots = np.eye(len(reference.network.bank), dtype=np.float32)
     return tuple(
-        dataclasses.replace(style, thumbnail=_data_uri(reference.paint(square, slots[i + 1])))
+        dataclasses.replace(style, thumbnail=_data_uri(reference.paint(square, slots[first + i])))
         for i, style in enumerate(styles)
     )
 

@@ -136,6 +136,14 @@ class Controls:
         with self._lock:
             return self._set(changes)
 
+    def adopt(self, styles: Sequence[str], models: Sequence[str]) -> Settings:
+        """Takes over what other models hold: sliders of styles that are no more go, new ones stand at 0."""
+        with self._lock:
+            self.styles, self.models = tuple(styles), tuple(models)
+            shares = {name: share for name, share in self._settings.shares if name in self.styles}
+            model = self._settings.model if self._settings.model in self.models else AUTO
+            return self._set({"shares": self._sliders(shares), "model": model})
+
     def set_share(self, style: str, share: float) -> Settings:
         """Moves one slider, 0 to 1.
 

@@ -81,6 +81,17 @@ class Engines:
         finally:  # ONNX Runtime aborts a process that ends while it loads
             thread.join(LOADING_SECONDS)
 
+    def adopt(self, model: Path) -> None:
+        """Paints with this one model from now on. Styles and models change; what is loaded already may still be used.
+
+        Raises:
+            InputError: no such file, no videonst model, or it does not work on the device.
+        """
+        engine = OnnxEngine(model, self._device, self._threads)
+        with self._lock:
+            self._loaded[str(model)] = engine
+            self.styles, self.models = engine.description.styles, (str(model),)
+
     def get(self, model: str) -> Engine:
         """
         Raises:
@@ -132,7 +143,7 @@ class Painter:
         self._rate, self._clock = rate, clock
         self._stabiliser: Stabiliser | None = None
         self._quality: QualityController | None = None
-        self._offered: tuple[str, int | None, int] | None = None
+        self._offered: tuple[Sequence[str], int | None, int] | None = None
 
     @property
     def rung(self) -> Rung | None:
@@ -180,10 +191,10 @@ class Painter:
 
     def _choose(self, model: str, lines: int | None, frame_lines: int) -> QualityController:
         """The controller, with the rungs that the controls allow for frames of this size."""
-        asked = (model, lines, frame_lines)
+        models: Sequence[str] = self._engines.models if model == AUTO else (model,)
+        asked = (models, lines, frame_lines)
         if self._quality is None or asked != self._offered:
             self._offered = asked
-            models: Sequence[str] = self._engines.models if model == AUTO else (model,)
             rungs = ladder(models, frame_lines, lines)
             if self._quality is None:
                 self._quality = QualityController(rungs, self._rate, self._clock)

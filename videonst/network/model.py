@@ -131,9 +131,13 @@ class StyleNetwork(nn.Module):
 
     def paint(self, frame: Tensor, weights: Tensor, norm: "Normalise | None" = None) -> Tensor:
         """The painted branch alone, before the photo slot is faded in. Same shapes as `forward`."""
+        return self.paint_rows(frame, weights @ self.bank, norm)
+
+    def paint_rows(self, frame: Tensor, rows: Tensor, norm: "Normalise | None" = None) -> Tensor:
+        """As `paint`, with a γ and β for each frame that the bank need not hold: (B, 2 x channels)."""
         normalised = norm or normalise
         height, width = frame.shape[2:]
-        norms = iter(self._rows((weights @ self.bank)[:, :, None, None]))
+        norms = iter(self._rows(rows[:, :, None, None]))
         # Extend by a fixed number of pixels, then cut to the multiple: static pads keep the exported graph simple.
         x = F.pad(frame, (0, MULTIPLE - 1, 0, MULTIPLE - 1), mode="reflect")
         x = x[:, :, : (height + MULTIPLE - 1) // MULTIPLE * MULTIPLE, : (width + MULTIPLE - 1) // MULTIPLE * MULTIPLE]

@@ -10,12 +10,13 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
+import cv2
 import numpy as np
 
 from videonst.errors import InputError, VideoNSTError
-from videonst.frame import Frame
+from videonst.frame import Frame, Pixels
 from videonst.sinks.part_file import sync
 
 if sys.platform != "win32":
@@ -158,6 +159,41 @@ class Parts:
 
 _MANIFEST = "manifest.json"
 _REST = "_rest"
+
+
+class PaintedFrames:
+    """A `FrameStore` in the folder of the parts: a PNG file for each frame and part."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def get(self, frame: Frame, part: str) -> Pixels | None:
+        path = self._parts.folder / self._name(frame, part)
+        if not path.exists():
+            return None
+        kept = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        if kept is None or kept.shape != frame.pixels.shape:
+            return None
+        return cast(Pixels, cv2.cvtColor(kept, cv2.COLOR_BGR2RGB))
+
+    def put(self, frame: Frame, part: str, pixels: Pixels) -> None:
+        _, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        self._parts.write(self._name(frame, part), encoded.tobytes())
+
+    def drop_before(self, frame: Frame) -> None:
+        """Forgets the segments before that of `frame`."""
+        now = segment_index(frame)
+        for path in self._parts.folder.glob("painted *.png"):
+            if int(path.name.split()[1]) < now:
+                path.unlink(missing_ok=True)
+
+    def count(self) -> int:
+        """Moments of which something is kept."""
+        return len({path.name.split()[2] for path in self._parts.folder.glob("painted *.png")})
+
+    @staticmethod
+    def _name(frame: Frame, part: str) -> str:
+        return f"painted {segment_index(frame)} {frame.time.numerator}_{frame.time.denominator} {part}.png"
 
 
 def segment_index(frame: Frame) -> int:

@@ -26,7 +26,7 @@ from videonst.sinks.codecs import DEFAULT_CODECS
 from videonst.sinks.encoder import Encoder
 from videonst.sinks.frame_encoder import FrameEncoder, VideoKind
 from videonst.sinks.part_file import PartFile
-from videonst.sinks.parts import Parts, segment_index
+from videonst.sinks.parts import PaintedFrames, Parts, segment_index
 from videonst.sinks.streams import StreamCopy, open_streams
 from videonst.sinks.video import MUXERS, checked_encoder, muxer_options
 from videonst.sources import SourceInfo
@@ -86,6 +86,7 @@ class SegmentedVideoSink:
         except BaseException:
             self._close()
             raise
+        self._painted = PaintedFrames(self._parts)
         self._done = list(_finished(self._parts)) if self._parts.is_resumed else []
         self._kind = self._done[0].kind if self._done else None
 
@@ -102,10 +103,17 @@ class SegmentedVideoSink:
             self._states[index] = engine.state()
         self._seen = index
 
+    def begins_part(self, frame: Frame) -> bool:
+        return self._seen is not None and segment_index(frame) != self._seen
+
+    def store(self) -> PaintedFrames:
+        return self._painted
+
     def write(self, frame: Frame) -> None:
         index = segment_index(frame)
         if self._segment is not None and index != self._index:
             self._finish_segment(self._states.pop(index, None))
+            self._painted.drop_before(frame)
         if self._segment is None:
             self._kind = self._kind or VideoKind.of(frame)
             self._segment = _Segment(
@@ -132,12 +140,13 @@ class SegmentedVideoSink:
                 self._segment.discard()
         finally:
             self._close()
-            if (self._parts.folder / _PACKETS.format(0)).exists():
+            painted = self._painted.count()
+            if painted or (self._parts.folder / _PACKETS.format(0)).exists():
                 self._parts.release()
                 _log.warning(
                     "%s is not complete; what was finished (%d frames) is kept: go on with --resume (resume=True)",
                     self._part.target,
-                    self._done_frames(),
+                    self._done_frames() + painted,
                 )
             else:
                 self._parts.remove()

@@ -13,7 +13,7 @@ from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame
 from videonst.sinks.image import check_alpha, encode_picture
 from videonst.sinks.part_file import PartFile
-from videonst.sinks.parts import Parts, segment_index
+from videonst.sinks.parts import PaintedFrames, Parts, segment_index
 from videonst.sources import SourceInfo
 from videonst.sources.source import NUMBER
 
@@ -98,10 +98,17 @@ class ImageSequenceSink:
             self._states[index] = engine.state()
         self._seen = index
 
+    def begins_part(self, frame: Frame) -> bool:
+        return self._seen is not None and segment_index(frame) != self._seen
+
+    def store(self) -> PaintedFrames | None:
+        return PaintedFrames(self._parts) if self._parts else None
+
     def write(self, frame: Frame) -> None:
         index, number = segment_index(frame), self._written + 1
         if index != self._index and index in self._states and self._parts is not None:
             self._parts.save_state(_STATE, {**self._states.pop(index), _DONE: self._written})
+            PaintedFrames(self._parts).drop_before(frame)
         self._index = index
         part = PartFile(self.picture(number), None, overwrite=True)
         try:
@@ -123,7 +130,8 @@ class ImageSequenceSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._parts is not None and (error is None or not self._written):
+        kept = self._written or (self._parts is not None and PaintedFrames(self._parts).count())
+        if self._parts is not None and (error is None or not kept):
             self._parts.remove()
         elif self._parts is not None:
             self._parts.release()

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
+from videonst.engines import FrameStore
 from videonst.errors import InputError
 from videonst.frame import Frame
 from videonst.sinks.space import LEAST_PICTURE_BITS, LEAST_VIDEO_BITS, check_space
@@ -40,6 +41,12 @@ class Resumable(Protocol):
 
     def remember(self, frame: Frame, engine: object) -> None:
         """To be called before `engine` repaints `frame`, by the thread that repaints: keeps its memory now and then."""
+
+    def begins_part(self, frame: Frame) -> bool:
+        """Whether memory is kept before `frame`; then no earlier frame may be left inside the engine."""
+
+    def store(self) -> FrameStore | None:
+        """Where an engine keeps single frames until they are finished here; None where nothing can be resumed."""
 
 
 def open_sink(

@@ -1,7 +1,7 @@
 """Optical flow between frames, warping along it, and how far it can be trusted."""
 
 import functools
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -18,7 +18,14 @@ Plane = npt.NDArray[Any]
 
 
 class FlowProvider(Protocol):
-    """Finds the motion between two frames. Called from the stabiliser's own thread, never from two at once."""
+    """Finds the motion between two frames. Called from the stabiliser's own thread, never from two at once.
+
+    Attributes:
+        name: what decides its results, such as the file of a network: a conversion is resumed with the same only.
+    """
+
+    @property
+    def name(self) -> str: ...
 
     def prepare(self, pixels: Pixels) -> Pixels:
         """A frame as `flow` wants it: grey uint8 (h, w) at the working resolution. Done once a frame, then kept."""
@@ -27,6 +34,20 @@ class FlowProvider(Protocol):
     def flow(self, first: Pixels, second: Pixels) -> Field:
         """The displacement of every pixel of `first` to where it is in `second`; both as `prepare` returns them."""
         ...
+
+
+@runtime_checkable
+class RoughFlow(FlowProvider, Protocol):
+    """A provider with a cheaper search for the way there, which only the way back is compared with."""
+
+    def rough(self, first: Pixels, second: Pixels) -> Field:
+        """As `flow`, less exact."""
+        ...
+
+
+def flow_there(provider: FlowProvider, first: Pixels, second: Pixels) -> Field:
+    """The motion from `first` to `second` that the way back from `second` is to be checked by."""
+    return provider.rough(first, second) if isinstance(provider, RoughFlow) else provider.flow(first, second)
 
 
 class DisFlow:
@@ -42,37 +63,66 @@ class DisFlow:
 
     def __init__(self, preset: str = "fast", side: int | None = None) -> None:
         if preset not in PRESETS:
-            raise InputError(f"unknown flow preset {preset!r}; expected one of {', '.join(PRESETS)}")
-        number, suited = PRESETS[preset]
+            raise InputError(
+                f"unknown flow {preset!r}; expected {', '.join(PRESETS)} or the path of a flow network (.onnx)"
+            )
+        number, rough, suited = PRESETS[preset]
         self.preset, self.side = preset, side or suited
-        self._search = cv2.DISOpticalFlow.create(number)
+        self.name = f"dis {preset} {self.side}"
+        self._search, self._rough = cv2.DISOpticalFlow.create(number), cv2.DISOpticalFlow.create(rough)
 
     def prepare(self, pixels: Pixels) -> Pixels:
-        grey: npt.NDArray[Any] = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-        factor = self.side / min(grey.shape)
-        if factor < 1:
-            size = (round(grey.shape[1] * factor), round(grey.shape[0] * factor))
-            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-        return grey
+        return grey_at(pixels, self.side)
 
     def flow(self, first: Pixels, second: Pixels) -> Field:
+        return self._found(self._search, first, second)
+
+    def rough(self, first: Pixels, second: Pixels) -> Field:
+        return self._found(self._rough, first, second)
+
+    def _found(self, search: cv2.DISOpticalFlow, first: Pixels, second: Pixels) -> Field:
         height, width = first.shape
         below, right = max(SMALLEST_SIDE - height, 0), max(SMALLEST_SIDE - width, 0)
         if below or right:
             first, second = (np.pad(picture, ((0, below), (0, right)), "edge") for picture in (first, second))
-        found: Field = self._search.calc(first, second, None)  # type: ignore[call-overload]
+        found: Field = search.calc(first, second, None)  # type: ignore[call-overload]
         return found[:height, :width]
 
 
+def open_flow(flow: "str | FlowProvider") -> "FlowProvider":
+    """A provider from what a user says: a preset of `DisFlow`, or the path of a network (.onnx) for `OnnxFlow`.
+
+    Raises:
+        InputError: no such preset, or a file that cannot be used.
+    """
+    if not isinstance(flow, str):
+        return flow
+    if flow.endswith(".onnx"):
+        from videonst.temporal.onnx_flow import OnnxFlow
+
+        return OnnxFlow(flow)
+    return DisFlow(flow)
+
+
 PRESETS = {
-    "ultrafast": (cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, 180),
-    "fast": (cv2.DISOPTICAL_FLOW_PRESET_FAST, 180),
-    "medium": (cv2.DISOPTICAL_FLOW_PRESET_MEDIUM, 240),
+    "ultrafast": (cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, 180),
+    "fast": (cv2.DISOPTICAL_FLOW_PRESET_FAST, cv2.DISOPTICAL_FLOW_PRESET_FAST, 180),
+    "medium": (cv2.DISOPTICAL_FLOW_PRESET_MEDIUM, cv2.DISOPTICAL_FLOW_PRESET_FAST, 240),
 }
-"""OpenCV's preset, and the short side of the working resolution, pixels."""
+"""OpenCV's preset, that of the rough search, and the short side of the working resolution, pixels."""
 
 SMALLEST_SIDE = 32
 """OpenCV's search crashes on pictures with a side of 12 pixels; these are four of its patches."""
+
+
+def grey_at(pixels: Pixels, side: int, multiple: int = 1) -> Pixels:
+    """A frame (H, W, 3) in grey, uint8 (h, w): a short side of `side` at most, both multiples of `multiple`."""
+    grey: npt.NDArray[Any] = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    factor = min(side / min(grey.shape), 1.0)
+    height, width = (max(round(length * factor / multiple), 1) * multiple for length in grey.shape)
+    if (height, width) != grey.shape:
+        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+    return grey
 
 
 CONSISTENCY = 4.0
@@ -118,10 +168,9 @@ def trust(first: Pixels, second: Pixels, forward: Field, backward: Field, scale:
     before = resample(first, there)
     exposure = exposure_change(before, second)
     unlike = cv2.blur(np.abs(cv2.subtract(second, before, dtype=cv2.CV_32F) - np.float32(exposure)), (3, 3))
-    result *= np.exp(-((unlike / BRIGHTNESS) ** 2))
-    x, y = there[..., 0], there[..., 1]
-    result[(x < -_HALF) | (x > width - _HALF) | (y < -_HALF) | (y > height - _HALF)] = 0
-    return cv2.blur(result, (3, 3)), exposure
+    result *= cv2.exp(-((unlike / BRIGHTNESS) ** 2))
+    inside = cv2.inRange(there, (-_HALF, -_HALF), (width - _HALF, height - _HALF))
+    return cv2.blur(cv2.copyTo(result, inside), (3, 3)), exposure
 
 
 def exposure_change(first: Pixels, second: Pixels) -> float:

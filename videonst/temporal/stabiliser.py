@@ -14,7 +14,17 @@ from videonst.engines import Engine, EngineDescription, HoldsStatistics, Statefu
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.styles import StyleMix
-from videonst.temporal.flow import DisFlow, Field, FlowProvider, Plane, exposure_change, place_of, resample, trust
+from videonst.temporal.flow import (
+    DisFlow,
+    Field,
+    FlowProvider,
+    Plane,
+    exposure_change,
+    flow_there,
+    place_of,
+    resample,
+    trust,
+)
 from videonst.temporal.scene import SceneCuts
 
 Weights = npt.NDArray[np.float32]
@@ -109,6 +119,7 @@ class Stabiliser:
         """Forgets the past: the next frame is painted on its own."""
         self.last_painted = True
         self._past: _Past | None = None
+        self._alone: _Alone | None = None
         self._cuts = SceneCuts()
 
     def stylize(self, frame: Frame, mix: StyleMix) -> Frame:
@@ -124,8 +135,10 @@ class Stabiliser:
         self.last_painted = True
         share = history_share(self._steady)
         if share == 0 or mix.strength == 0:  # the knob at 0; the photograph untouched
+            alone = self._alone
             self.reset()
-            return self.engine.stylize(frame, mix)
+            self._alone = self._paint_alone(frame, mix, alone)
+            return frame.with_pixels(self._alone.painting)
         weights = mix.weights(self._names)
         if self._past and not self._past.leads_to(frame, mix):
             self.reset()
@@ -206,11 +219,18 @@ class Stabiliser:
         painted, used = self.engine.stylize_holding(frame, mix, held, hold)
         return painted.pixels, used
 
+    def _paint_alone(self, frame: Frame, mix: StyleMix, before: "_Alone | None") -> "_Alone":
+        """What the engine makes of the frame; of the same frame again nothing new."""
+        if before and before.engine is self.engine and before.mix == mix and same(before.pixels, frame.pixels):
+            self.last_painted = False
+            return before
+        return _Alone(frame.pixels, mix, self.engine, self.engine.stylize(frame, mix).pixels)
+
     def _carry(self, past: "_Past", grey: Pixels, frame: Frame) -> "_Carried":
         """The history where it has moved to by now. Runs beside the engine."""
         scale = frame.height / grey.shape[0]
         backward = self._flow.flow(grey, past.grey)
-        trusted, exposure = trust(past.grey, grey, self._flow.flow(past.grey, grey), backward, scale)
+        trusted, exposure = trust(past.grey, grey, flow_there(self._flow, past.grey, grey), backward, scale)
         motion = cv2.multiply(_without_tremble(backward, scale), scale)
         return _Carried(_move(past.history, motion), trusted, exposure)
 
@@ -226,6 +246,26 @@ def likeness(held: Weights, wanted: Weights) -> float:
     A gliding mixture thus shortens the memory, instead of trailing behind.
     """
     return max(0.0, 1 - float(np.abs(held - wanted).sum()) / UNLIKE)
+
+
+def same(first: Pixels, second: Pixels) -> bool:
+    """Whether two frames are equal. A few rows tell most others apart."""
+    few = slice(None, None, SPARSE_ROWS)
+    return np.array_equal(first[few], second[few]) and np.array_equal(first, second)
+
+
+SPARSE_ROWS = 64
+"""One row of so many is compared first."""
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """A frame that was painted on its own, as `pixels` with `mix` by `engine`, and the `painting`."""
+
+    pixels: Pixels
+    mix: StyleMix
+    engine: Engine
+    painting: Pixels
 
 
 @dataclass(frozen=True)
@@ -259,7 +299,7 @@ class _Past:
         return same and 0 <= frame.time - self.frame.time <= LONGEST_GAP
 
     def shows(self, frame: Frame, weights: Weights) -> bool:
-        return np.array_equal(self.weights, weights) and np.array_equal(self.frame.pixels, frame.pixels)
+        return np.array_equal(self.weights, weights) and same(self.frame.pixels, frame.pixels)
 
 
 @dataclass(frozen=True)
@@ -316,29 +356,29 @@ def _without_tremble(flow: Field, scale: float) -> Field:
 def _move(history: Levels, motion: Field) -> Levels:
     """The history moved by `motion` (h, w), pixels of the full frame. What stands still is copied."""
     height, width = history.shape[:2]
-    rows, columns = (np.flatnonzero(motion.any(axis=(axis, 2))) for axis in (1, 0))
+    x, y = cv2.split(motion)
+    moving = cv2.bitwise_or(cv2.compare(x, 0, cv2.CMP_NE), cv2.compare(y, 0, cv2.CMP_NE))  # type: ignore[call-overload]
+    left, top, columns, rows = cv2.boundingRect(moving)
     moved = history.copy()
-    if len(rows) == 0:
+    if rows == 0:
         return moved
     full = cv2.resize(motion, (width, height), interpolation=cv2.INTER_LINEAR)
-    # Only the rectangle that moves: resampling is what costs most.
-    top, bottom = _span(rows, motion.shape[0], height)
-    left, right = _span(columns, motion.shape[1], width)
-    place = place_of(full)
-    for strip in _strips(top, bottom):
-        moved[strip, left:right] = resample(history, place[strip, left:right], cv2.INTER_CUBIC)
+    # Only the rectangle that moves, at once: OpenCV shares out one large picture better than many small ones.
+    down = _span(top, rows, motion.shape[0], height)
+    across = _span(left, columns, motion.shape[1], width)
+    moved[down, across] = resample(history, place_of(full)[down, across], cv2.INTER_CUBIC)
     return moved
 
 
-def _strips(top: int, bottom: int) -> Iterator[slice]:
+def _strips(height: int) -> Iterator[slice]:
     """Rows in portions that stay in the processor's cache from one operation to the next."""
-    return (slice(row, min(row + STRIP, bottom)) for row in range(top, bottom, STRIP))
+    return (slice(row, min(row + STRIP, height)) for row in range(0, height, STRIP))
 
 
-def _span(found: npt.NDArray[np.intp], cells: int, pixels: int) -> tuple[int, int]:
-    """From the first to past the last pixel that cells `found` of `cells` reach when enlarged to `pixels`."""
+def _span(first: int, count: int, cells: int, pixels: int) -> slice:
+    """The pixels that `count` cells of `cells` reach when enlarged to `pixels`."""
     size = pixels / cells
-    return max(int((found[0] - 1) * size), 0), min(int((found[-1] + 2) * size) + 1, pixels)
+    return slice(max(int((first - 1) * size), 0), min(int((first + count + 1) * size) + 1, pixels))
 
 
 _SLACK = np.full(4, SLACK, np.float64)
@@ -361,11 +401,11 @@ def _merge(painting: Pixels, carried: _Carried, share: float) -> Levels:
     window = np.ones((CLAMP_WINDOW, CLAMP_WINDOW), np.uint8)
     lowest, highest = cv2.erode(painting, window), cv2.dilate(painting, window)
     weight = cv2.resize(carried.trust * np.float32(share), (width, height), interpolation=cv2.INTER_LINEAR)
-    for strip in _strips(0, height):
-        part, new = history[strip], painting[strip]
+    for strip in _strips(height):
+        part, new = history[strip], painting[strip].astype(np.float32)
         cv2.max(part, cv2.subtract(lowest[strip], _SLACK).astype(np.float32), dst=part)
         cv2.min(part, cv2.add(highest[strip], _SLACK).astype(np.float32), dst=part)
-        cv2.subtract(part, new, dst=part, dtype=cv2.CV_32F)
+        cv2.subtract(part, new, dst=part)
         cv2.multiply(part, cv2.merge((weight[strip],) * 3), dst=part)
-        cv2.add(part, new, dst=part, dtype=cv2.CV_32F)
+        cv2.add(part, new, dst=part)
     return history

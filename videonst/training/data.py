@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 
 from videonst.errors import InputError
+from videonst.sources.image import read_picture
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 FLIP_PROBABILITY = 0.5
+
+LEAST_CONTRAST = 2.0
+"""Standard deviation of a painting's strongest channel, 8-bit levels; a picture of one colour has less."""
 
 
 @dataclass(frozen=True)
@@ -91,18 +95,19 @@ def list_paintings(folder: Path) -> list[Painting]:
 
 
 def read_painting(painting: Painting, size: int, crop: int) -> npt.NDArray[np.uint8]:
-    """Reads a painting with its short side brought to `size`.
+    """Reads a painting with its short side brought to `size`; transparency is laid over white.
 
     Raises:
-        InputError: unreadable, or smaller than the training crop (its strokes would be enlarged blur).
+        InputError: unreadable, smaller than the training crop (its strokes would be enlarged blur), or of one colour.
     """
-    image = read_image(painting.path)
-    if image is None:
-        raise InputError(f"cannot read the painting {painting.path}; expected a picture file")
+    image = read_picture(painting.path).over_white().pixels
     if min(image.shape[:2]) < crop:
         height, width = image.shape[:2]
         raise InputError(f"{painting.path} is {width}x{height}, smaller than the training crop of {crop} pixels")
-    return resize_short_side(image, size)
+    image = resize_short_side(image, size)
+    if image.std((0, 1)).max() < LEAST_CONTRAST:
+        raise InputError(f"{painting.path} is all of one colour; there are no strokes to learn")
+    return image
 
 
 class Photographs:
@@ -125,13 +130,7 @@ class Photographs:
     def _crop(
         self, index: int, crop: int, zoom: tuple[float, float], rng: np.random.Generator
     ) -> npt.NDArray[np.uint8]:
-        image = self._read(index)
-        factor = max(rng.uniform(*zoom), crop / min(image.shape[:2]))
-        # Crop first, then enlarge: the same picture for less work.
-        side = min(round(crop / factor), *image.shape[:2])
-        top, left = (rng.integers(0, length - side + 1) for length in image.shape[:2])
-        square = resize_short_side(image[top : top + side, left : left + side], crop)
-        return square[:, ::-1] if rng.random() < FLIP_PROBABILITY else square
+        return crop_square(self._read(index), crop, zoom, rng)
 
     def _read(self, index: int) -> npt.NDArray[np.uint8]:
         for attempt in range(len(self.paths)):
@@ -143,6 +142,19 @@ class Photographs:
                 self.unreadable.add(path)
                 log.warning("skipping %s: not a readable picture (%d so far)", path, len(self.unreadable))
         raise InputError(f"none of the {len(self.paths)} pictures can be read")
+
+
+def crop_square(
+    image: npt.NDArray[np.uint8], crop: int, zoom: tuple[float, float], rng: np.random.Generator
+) -> npt.NDArray[np.uint8]:
+    """A square of (H, W, 3) with sides of `crop` pixels, enlarged by a factor from `zoom`, or as far as it must be,
+    and mirrored as often as not."""
+    factor = max(rng.uniform(*zoom), crop / min(image.shape[:2]))
+    # Crop first, then enlarge: the same picture for less work.
+    side = min(round(crop / factor), *image.shape[:2])
+    top, left = (rng.integers(0, length - side + 1) for length in image.shape[:2])
+    square = resize_short_side(image[top : top + side, left : left + side], crop)
+    return square[:, ::-1] if rng.random() < FLIP_PROBABILITY else square
 
 
 def balanced(index: int, count: int, seed: int, offset: int = 0) -> int:

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,14 @@ import cv2
 import numpy as np
 import torch
 
+from videonst.frame import Pixels
 from videonst.training.data import Painting, read_image, resize_short_side, to_tensor
 
 if TYPE_CHECKING:
     from videonst.network import StyleNetwork
 
 SAMPLE_PHOTOS, SAMPLE_SIZE, COLUMNS = 2, 192, 6
+PREVIEW_PHOTOS = 4
 CURVE_POINTS = 200
 
 
@@ -36,6 +39,34 @@ def draw_samples(network: "StyleNetwork", photos: list[Path], paintings: list[Pa
         tiles.append(np.full((SAMPLE_SIZE, SAMPLE_SIZE, 3), 255, np.uint8))
     rows = [np.hstack(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)]
     _write_png(np.vstack(rows), path)
+
+
+@torch.no_grad()
+def draw_preview(
+    network: "StyleNetwork", rows: torch.Tensor, paintings: Sequence[Pixels], photos: Sequence[Pixels], path: Path
+) -> None:
+    """A line for each style: its painting, then photographs painted with its row of γ and β, as one PNG.
+
+    Args:
+        network: whatever its bank holds.
+        rows: (styles, 2 x channels).
+        paintings: one of each style, RGB.
+        photos: RGB; a few of them are shown.
+        path: replaced if it exists.
+    """
+    shown = [photos[i * len(photos) // PREVIEW_PHOTOS] for i in range(min(PREVIEW_PHOTOS, len(photos)))]
+    frames = torch.cat([to_tensor(_square(photo)) for photo in shown]).to(rows.device)
+    lines = []
+    for painting, row in zip(paintings, rows, strict=True):
+        painted = network.paint_rows(frames, row.expand(len(frames), -1)).permute(0, 2, 3, 1).cpu().numpy()
+        lines.append(np.hstack([_square(painting), *(painted * 255).round().astype(np.uint8)]))
+    _write_png(np.vstack(lines), path)
+
+
+def _square(image: Pixels) -> Pixels:
+    image = resize_short_side(image, SAMPLE_SIZE)
+    top, left = ((length - SAMPLE_SIZE) // 2 for length in image.shape[:2])
+    return image[top : top + SAMPLE_SIZE, left : left + SAMPLE_SIZE]
 
 
 def draw_curves(log: Path, styles: list[str], path: Path) -> None:

@@ -31,6 +31,7 @@ from videonst.web.picture import decode, encode
 from videonst.web.protocol import FULL, GONE
 from videonst.web.sessions import CameraSession, Session, ViewerSession
 from videonst.web.stage import OpenCapture, Stage
+from videonst.web.workshop import MAX_PAINTING_BYTES, BusyError, LearnOptions, Workshop, look_at
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class ServeSettings:
         max_sessions: cameras of browsers at a time.
         idle_seconds: a camera that sends nothing for so long gives its place back.
         access: who may come in.
+        learning: how uploaded paintings are learnt.
     """
 
     engines: Engines
@@ -70,6 +72,7 @@ class ServeSettings:
     max_sessions: int = 4
     idle_seconds: float = 60.0
     access: Access = field(default_factory=Access)
+    learning: LearnOptions = field(default_factory=LearnOptions)
 
 
 def create_app(settings: ServeSettings) -> Starlette:
@@ -86,6 +89,11 @@ def create_app(settings: ServeSettings) -> Starlette:
         Route("/api/mix", endpoints.read_mix),
         Route("/api/mix", endpoints.change_mix, methods=["PUT"]),
         Route("/api/image", endpoints.image, methods=["POST"]),
+        Route("/api/learn", endpoints.learning),
+        Route("/api/learn", endpoints.learn, methods=["POST"]),
+        Route("/api/learn", endpoints.end_learning, methods=["DELETE"]),
+        Route("/api/learn/preview", endpoints.preview),
+        Route("/api/learn/model", endpoints.learnt_model),
         WebSocketRoute("/ws/camera", endpoints.camera),
         WebSocketRoute("/ws/source", endpoints.source),
         Mount("/", StaticFiles(directory=PAGE)),
@@ -110,6 +118,7 @@ class _Endpoints:
         self._board = Board(self._new_controls())
         self._sessions: dict[int, Session] = {}
         self._workers = ThreadPoolExecutor(thread_name_prefix="videonst-paint")
+        self._workshop = Workshop(settings.learning, self._adopt)
         self._started = time.monotonic()
         self._stage = (
             Stage(settings.open_capture, lambda: FramePainter(self._engines, self._board))
@@ -124,6 +133,7 @@ class _Endpoints:
         finally:
             if self._stage is not None:
                 await asyncio.to_thread(self._stage.close, _CLOSE_SECONDS)
+            await asyncio.to_thread(self._workshop.close)
             self._workers.shutdown(wait=False, cancel_futures=True)
 
     async def page(self, request: Request) -> Response:
@@ -171,6 +181,50 @@ class _Endpoints:
         data = await _body(request, MAX_IMAGE_BYTES)
         painted = await self._in_worker(self._paint_image, data, board, form)
         return Response(painted, media_type=_MEDIA_TYPES[form])
+
+    async def learning(self, request: Request) -> Response:
+        return JSONResponse(self._workshop.as_json())
+
+    async def learn(self, request: Request) -> Response:
+        query = {key: value for key, value in request.query_params.items() if key != "token"}
+        if unknown := query.keys() - _LEARN_QUERY:
+            raise InputError(f"unknown parameter {', '.join(sorted(unknown)):.80}; expected {', '.join(_LEARN_QUERY)}")
+        self._workshop.check()
+        data = await _body(request, MAX_PAINTING_BYTES)
+        await self._in_worker(look_at, data)
+        try:
+            minutes = float(query.get("minutes", "5"))
+        except ValueError:
+            raise InputError(f"minutes is {query['minutes']!r:.40}; expected a number") from None
+        strokes = query.get("strokes", "medium")
+        if strokes not in _STROKES:
+            raise InputError(f"strokes is {strokes!r:.40}; expected {', '.join(_STROKES)}")
+        models = self._engines.models
+        self._workshop.start(
+            data,
+            query.get("name", "mine"),
+            base="fast" if "fast" in models else models[0],
+            taken=self._engines.style_names,
+            minutes=minutes,
+            strokes=strokes,
+        )
+        return JSONResponse(self._workshop.as_json(), 202)
+
+    async def end_learning(self, request: Request) -> Response:
+        self._workshop.end(keep=request.query_params.get("keep") == "true")
+        return JSONResponse(self._workshop.as_json())
+
+    async def preview(self, request: Request) -> Response:
+        return _file(self._workshop.preview, "there is no preview yet")
+
+    async def learnt_model(self, request: Request) -> Response:
+        return _file(self._workshop.model, "nothing was learnt here yet")
+
+    async def _adopt(self, model: Path, style: str) -> None:
+        """Every page paints with the new file from now on; its own styles stay where they stand."""
+        await self._in_worker(self._engines.adopt, model)
+        for board in (self._board, *(session.board for session in self._of_kind(CameraSession))):
+            board.adopt(self._engines.style_names, self._engines.models)
 
     async def camera(self, socket: WebSocket) -> None:
         await socket.accept()
@@ -231,6 +285,13 @@ class _Endpoints:
         return await asyncio.get_running_loop().run_in_executor(self._workers, work, *arguments)
 
 
+def _file(path: Path | None, absent: str) -> Response:
+    return JSONResponse({"error": absent}, 404) if path is None else FileResponse(path, filename=path.name)
+
+
+_LEARN_QUERY = ("name", "minutes", "strokes")
+_STROKES = ("small", "medium", "large")
+
 _MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 
@@ -271,5 +332,9 @@ class _TooBigError(InputError):
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    status = 413 if isinstance(error, _TooBigError) else 400 if isinstance(error, InputError) else 500
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
     return JSONResponse({"error": str(error)}, status)
+
+
+_STATUS = {_TooBigError: 413, BusyError: 409, InputError: 400}
+"""Of an error, the first that fits."""

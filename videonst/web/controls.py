@@ -1,6 +1,6 @@
 """The controls of one session as its page and the HTTP API see them: JSON in and out, and who hears of changes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +58,17 @@ class Board:
         encoding = _encoding(self.encoding, changes)
         self.controls.change(**rest)
         self.encoding = encoding
+        self._tell()
+
+    def _tell(self) -> None:
         self.revision += 1
         for listener in list(self._listeners):
             listener()
+
+    def adopt(self, styles: Sequence[str], models: Sequence[str]) -> None:
+        """See `Controls.adopt`."""
+        self.controls.adopt(styles, models)
+        self._tell()
 
     def as_json(self) -> dict[str, Any]:
         settings, encoding = self.controls.read(), self.encoding

@@ -3,6 +3,7 @@
 import { Camera } from "./camera.js";
 import { Screen } from "./canvas.js";
 import { Connection } from "./connection.js";
+import { Learning } from "./learn.js";
 import { Meter } from "./meter.js";
 import { Mixer, fill } from "./mixer.js";
 
@@ -36,7 +37,7 @@ async function boot() {
   listen();
   try {
     const [status, styles] = await Promise.all([get("api/status"), get("api/styles")]);
-    for (const name of status.models) $("model").append(new Option(name === "auto" ? "automatic" : short(name), name));
+    listModels(status.models);
     $("from").append(new Option("the camera of this browser", "camera"));
     if (status.source) {
       $("from").append(new Option(status.source, "source"));
@@ -51,11 +52,25 @@ async function boot() {
     }
     mixer = new Mixer(styles, (mix) => change({ mix }));
     show((newest = await get("api/mix")));
+    new Learning(useStyle);
     say("Ready");
   } catch (error) {
     say("Not connected");
     notice(error.message);
   }
+}
+
+function listModels(models) {
+  $("model").replaceChildren(...models.map((name) => new Option(name === "auto" ? "automatic" : short(name), name)));
+}
+
+// A style that was learnt while the page is open.
+async function useStyle(name) {
+  const [status, styles] = await Promise.all([get("api/status"), get("api/styles")]);
+  listModels(status.models);
+  mixer.setStyles(styles);
+  show({ ...controls, mix: { [name]: 1 } });
+  change({ mix: { [name]: 1 } });
 }
 
 async function get(path) {

@@ -15,6 +15,17 @@ export class Mixer {
     this.#buildTabs();
   }
 
+  // Other styles to mix from.
+  setStyles(styles) {
+    this.styles = styles;
+    this.#buildGrid();
+    for (const select of this.selects) {
+      const { value } = select;
+      this.#fill(select);
+      if (styles.some(({ name }) => name === value)) select.value = value;
+    }
+  }
+
   // Shows a mixture that came from elsewhere.
   show(mix) {
     this.mix = mix;
@@ -43,6 +54,7 @@ export class Mixer {
 
   #buildGrid() {
     const list = document.getElementById("styles");
+    list.replaceChildren();
     this.cards = new Map();
     for (const style of this.styles) {
       const card = element("li", { className: "card" });
@@ -144,11 +156,16 @@ export class Mixer {
   }
 
   #fillSelects(selects, change) {
+    this.selects = [...(this.selects ?? []), ...selects];
     selects.forEach((select, index) => {
-      for (const { name, title } of this.styles) select.append(new Option(title, name));
+      this.#fill(select);
       select.value = this.styles[index % this.styles.length].name;
       select.onchange = change;
     });
+  }
+
+  #fill(select) {
+    select.replaceChildren(...this.styles.map(({ name, title }) => new Option(title, name)));
   }
 
   #style(name) {

@@ -1,0 +1,604 @@
+"""The optimise engine, on a stand-in for VGG-19 with the same layers, so that a picture takes milliseconds."""
+
+import contextlib
+import itertools
+import math
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from clips import make_clip
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch", reason="needs the [train] extra")
+
+from torch import nn  # noqa: E402
+
+from videonst.api import Stylizer, convert  # noqa: E402
+from videonst.cli import app  # noqa: E402
+from videonst.errors import InputError, VideoNSTError  # noqa: E402
+from videonst.frame import Frame  # noqa: E402
+from videonst.optimise import PRESETS, OptimiseEngine, Preset, descent, memory, painter  # noqa: E402
+from videonst.optimise.objective import Losses, Objective, Region  # noqa: E402
+from videonst.optimise.paintings import read_masks  # noqa: E402
+from videonst.perceptual import losses  # noqa: E402
+from videonst.perceptual.losses import Statistics, style_statistics  # noqa: E402
+from videonst.sinks import parts  # noqa: E402
+from videonst.sources import open_source  # noqa: E402
+from videonst.styles import StyleMix  # noqa: E402
+from videonst.temporal.flow import DisFlow  # noqa: E402
+from videonst.training.data import to_tensor  # noqa: E402
+
+LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1")
+QUICK = Preset(name="quick", steps=(6,), next_steps=(4,), start="content", half=False)
+
+
+class SmallFeatures(nn.Module):
+    """Six layers of random convolutions, halving between stages as VGG-19 does."""
+
+    name, layers = "small", LAYERS
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        channels = [3, 8, 12, 16, 16, 16, 16]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1).requires_grad_(False) for a, b in itertools.pairwise(channels)
+        )
+
+    def forward(self, image, layers):
+        x, taps = (image - 0.5) * 4, {}
+        for name, convolution in zip(LAYERS, self.convolutions, strict=True):
+            if name not in ("relu1_1", "relu4_2"):
+                x = torch.nn.functional.avg_pool2d(x, 2)
+            x = torch.relu(convolution(x.to(convolution.weight.dtype)))
+            if name in layers:
+                taps[name] = x
+        return taps
+
+
+def picture(seed=0, height=64, width=80):
+    """Smooth blotches, RGB uint8."""
+    rng = np.random.default_rng(seed)
+    return cv2.resize(rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8), (width, height))
+
+
+@pytest.fixture
+def painting(tmp_path):
+    path = tmp_path / "painting.png"
+    rows = np.arange(96)[:, None, None] // 4 % 2 * 200
+    cv2.imwrite(str(path), np.broadcast_to(rows, (96, 96, 3)).astype(np.uint8) + np.uint8([0, 20, 50]))
+    return path
+
+
+def engine(painting, preset=QUICK, **options):
+    return OptimiseEngine(str(painting), preset, features=SmallFeatures(), device="cpu", **options)
+
+
+def loss_of(painter_of, photo, painting, result):
+    return painter_of._painter.losses(photo, StyleMix(((str(painting), 1.0),)), [result])[0]
+
+
+# The losses
+
+
+def test_the_style_loss_falls_along_its_gradient():
+    network, distance = SmallFeatures(), losses.gram_distance
+    style_layers = ("relu1_1", "relu2_1")
+    target = style_statistics(network(to_tensor(picture(1)), style_layers))
+    image, seen = to_tensor(picture(2)), []
+    for _ in range(8):
+        image.requires_grad_()
+        loss = losses.style_loss(style_statistics(network(image, style_layers)), target, distance)[0]
+        (gradient,) = torch.autograd.grad(loss, image)
+        seen.append(float(loss.detach()))
+        image = image.detach() - 0.005 * gradient / gradient.abs().max()
+    assert all(after < before for before, after in itertools.pairwise(seen))
+
+
+@pytest.mark.parametrize("name", losses.DISTANCES)
+def test_equal_statistics_have_no_distance(name):
+    statistics = style_statistics({"x": torch.rand(1, 6, 9, 9, generator=torch.Generator().manual_seed(1))})["x"]
+    other = style_statistics({"x": torch.rand(1, 6, 9, 9, generator=torch.Generator().manual_seed(2)) * 2})["x"]
+    assert abs(float(losses.DISTANCES[name](statistics, statistics)[0])) < 1e-4
+    assert float(losses.DISTANCES[name](other, statistics)[0]) > 0.1
+
+
+def test_wasserstein_of_independent_channels_is_the_closed_form():
+    """Of Gaussians with diagonal covariances: |m - a|^2 + sum (sqrt c - sqrt k)^2."""
+
+    def moments(mean, variance):
+        mean = torch.tensor([mean])
+        return Statistics(torch.diag_embed(torch.tensor([variance])) + mean[:, :, None] * mean[:, None], mean)
+
+    found, wanted = moments([1.0, 2.0], [0.5, 4.0]), moments([0.0, 1.5], [2.0, 1.0])
+    expected = 1 + 0.25 + (2**0.5 - 0.5**0.5) ** 2 + 1
+    distance = float(losses.wasserstein_distance(found, wanted)[0])
+    assert distance * float(wanted.gram.diagonal(dim1=1, dim2=2).sum()) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_laplacian_of_a_parabola_is_constant():
+    rows = torch.arange(12.0) ** 2
+    parabola = (rows[:, None] / 200).expand(1, 3, 12, 12)
+    assert float(losses.laplacian_loss(parabola, torch.zeros(1, 3, 12, 12), 1)[0]) == pytest.approx(
+        (3 * 2 / 200) ** 2, rel=1e-4
+    )
+    ramp = (torch.arange(12.0)[:, None] / 12).expand(1, 3, 12, 12)
+    assert float(losses.laplacian_loss(ramp, torch.zeros(1, 3, 12, 12), 2)[0]) == pytest.approx(0, abs=1e-12)
+
+
+def test_statistics_of_a_region_are_those_of_its_pixels():
+    features = torch.rand(1, 5, 8, 10)
+    mask = torch.zeros(1, 1, 8, 10)
+    mask[..., 2:6, 3:9] = 1
+    inside = style_statistics({"x": features[..., 2:6, 3:9]})["x"]
+    found = style_statistics({"x": features}, mask)["x"]
+    torch.testing.assert_close(found.gram, inside.gram)
+    torch.testing.assert_close(found.mean, inside.mean)
+
+
+def test_a_blend_of_styles_is_the_style_of_both_pictures_side_by_side():
+    a, b = torch.rand(1, 4, 6, 6), torch.rand(1, 4, 6, 6)
+    blended = losses.blend([style_statistics({"x": a}), style_statistics({"x": b})], [0.5, 0.5])["x"]
+    both = style_statistics({"x": torch.cat((a, b), 3)})["x"]
+    torch.testing.assert_close(blended.gram, both.gram)
+    torch.testing.assert_close(blended.mean, both.mean)
+
+
+# The descent
+
+
+def bowl(image):
+    """Least at 0.3 everywhere."""
+    total = (image - 0.3).square().sum()
+    return total, Losses(float(total.detach()), 0.0, 0.0)
+
+
+@pytest.mark.parametrize("method", descent.METHODS)
+def test_the_least_loss_is_found(method):
+    result = descent.METHODS[method](torch.full((1, 3, 4, 4), 0.9), bowl, 200, lambda *_: None)
+    torch.testing.assert_close(result, torch.full((1, 3, 4, 4), 0.3), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("method", descent.METHODS)
+def test_a_loss_that_is_no_number_is_stepped_back_from(method):
+    calls = 0
+
+    def sometimes(image):
+        nonlocal calls
+        calls += 1
+        total, _ = bowl(image)
+        total = total * (math.nan if calls in (5, 6, 9) else 1)
+        return total, Losses(float(total.detach()), 0.0, 0.0)
+
+    seen = []
+    result = descent.METHODS[method](
+        torch.full((1, 3, 4, 4), 0.9), sometimes, 200, lambda _, loss, __: seen.append(loss)
+    )
+    assert all(math.isfinite(loss.total) for loss in seen)
+    torch.testing.assert_close(result, torch.full((1, 3, 4, 4), 0.3), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("method", descent.METHODS)
+def test_a_loss_that_stays_no_number_is_an_error_with_the_best_so_far(method):
+    for good, has_best in ((3, True), (0, False)):
+        calls = itertools.count()
+
+        def evaluate(image, calls=calls, good=good):
+            total = bowl(image)[0] * (1 if next(calls) < good else math.nan)
+            return total, Losses(float(total.detach()), 0.0, 0.0)
+
+        with pytest.raises(descent.DivergedError, match="no number") as raised:
+            descent.METHODS[method](torch.full((1, 3, 4, 4), 0.9), evaluate, 60, lambda *_: None)
+        assert (raised.value.best is not None) == has_best
+        assert not has_best or bool(torch.isfinite(raised.value.best).all())
+
+
+def test_a_film_goes_on_after_a_picture_that_diverged(painting, monkeypatch, caplog):
+    """The best so far is kept, with a warning."""
+
+    def breaks(start, evaluate, steps, report, **_):
+        report(1, evaluate(start)[1], lambda: start)
+        raise descent.DivergedError(start)
+
+    monkeypatch.setitem(descent.METHODS, "lbfgs", breaks)
+    photo = picture()
+    result = engine(painting).stylize(Frame(photo), StyleMix.parse(str(painting)))
+    np.testing.assert_array_equal(result.pixels, photo)
+    assert "the best so far is kept" in caplog.text
+
+
+# Pictures
+
+
+def test_scales_that_are_too_small_leave_their_steps_to_the_next():
+    assert painter._plan(1024, 768, (10, 20, 30)) == [((512, 384), 30), ((1024, 768), 30)]
+    assert painter._plan(1280, 1024, (10, 20, 30)) == [((320, 256), 10), ((640, 512), 20), ((1280, 1024), 30)]
+    assert painter._plan(64, 48, (10, 20, 30)) == [((64, 48), 60)]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_lowers_its_loss(painting, name):
+    preset = replace(PRESETS[name].with_steps(12), start="content", half=False)
+    optimiser, photo = engine(painting, preset), picture(height=72, width=64)
+    result = optimiser.stylize(Frame(photo), StyleMix.parse(str(painting))).pixels
+    before, after = (loss_of(optimiser, photo, painting, p) for p in (photo, result))
+    assert after.total < 0.7 * before.total
+    assert result.shape == photo.shape
+
+
+def test_the_same_seed_gives_the_same_picture(painting):
+    def paint(seed):
+        optimiser = engine(painting, replace(QUICK, start="noise"), seed=seed)
+        return optimiser.stylize(Frame(picture()), StyleMix.parse(str(painting))).pixels
+
+    np.testing.assert_array_equal(paint(1), paint(1))
+    assert (paint(1) != paint(2)).mean() > 0.5
+
+
+def test_strength_and_colour(painting):
+    optimiser, photo = engine(painting), picture()
+    style = str(painting)
+    frame = Frame(photo)
+    assert optimiser.stylize(frame, StyleMix.parse(style, strength=0)) is frame
+    kept = optimiser.stylize(frame, StyleMix.parse(style, keep_colour=True)).pixels
+    chroma = [cv2.cvtColor(p, cv2.COLOR_RGB2YCrCb)[..., 1:].astype(int) for p in (kept, photo)]
+    assert np.abs(chroma[0] - chroma[1]).mean() < 8
+    weak, strong = (
+        loss_of(optimiser, photo, painting, optimiser.stylize(frame, StyleMix.parse(style, strength=s)).pixels).style
+        for s in (0.3, 2)
+    )
+    assert strong < weak
+
+
+def test_the_fast_network_is_where_it_starts_if_that_is_nearer(painting, small_model, monkeypatch):
+    """A start is chosen by loss: never worse than the photograph."""
+    from videonst.engines.onnx import OnnxEngine
+
+    optimiser, photo = engine(painting, replace(QUICK, start="auto"), model=str(small_model)), picture()
+    mix = StyleMix.parse(str(painting))
+    begun = optimiser.begin(Frame(photo), mix)
+    network = OnnxEngine(small_model, "cpu")
+    choices = [photo, *(network.stylize(Frame(photo), StyleMix.parse(name)).pixels for name in "abc")]
+    totals = [loss_of(optimiser, photo, painting, choice).total for choice in choices]
+    np.testing.assert_array_equal(begun, choices[int(np.argmin(totals))])
+
+
+def test_regions_have_the_styles_of_their_own(tmp_path, painting):
+    """Above black, below white: each half takes the statistics of that half of the painting."""
+    halves = np.zeros((64, 64, 3), np.uint8)
+    halves[:, :, 0] = 255  # BGR: blue paint
+    halves[32:] = (0, 0, 255)
+    style, masks = tmp_path / "style.png", tmp_path / "mask.png"
+    cv2.imwrite(str(style), halves)
+    flat = np.zeros((64, 64, 3), np.uint8)
+    flat[32:] = 255
+    cv2.imwrite(str(masks), flat)
+    preset = replace(QUICK, steps=(40,), content_weight=0.0)
+    optimiser = OptimiseEngine(str(style), preset, features=SmallFeatures(), device="cpu", masks=(masks, [masks]))
+    result = optimiser.stylize(Frame(picture(height=64, width=64)), StyleMix.parse(str(style))).pixels.astype(int)
+    above, below = (half[..., 2].mean() - half[..., 0].mean() for half in (result[:28], result[36:]))
+    assert above > 30
+    assert below < -30
+
+
+def test_masks_are_read_by_colour(tmp_path):
+    mask = np.zeros((20, 20, 3), np.uint8)
+    mask[5:15] = (10, 200, 30)
+    cv2.imwrite(str(tmp_path / "a.png"), mask)
+    cv2.imwrite(str(tmp_path / "b.png"), np.rot90(mask))
+    labels, (other,) = read_masks(tmp_path / "a.png", [tmp_path / "b.png"])
+    np.testing.assert_array_equal(np.rot90(labels), other)
+    assert np.unique(labels).tolist() == [0, 1]
+    cv2.imwrite(str(tmp_path / "c.png"), np.random.default_rng(0).integers(0, 256, (99, 99, 3), np.uint8))
+    with pytest.raises(InputError, match="colours"):
+        read_masks(tmp_path / "c.png", [])
+
+
+def written(path, image, **options):
+    cv2.imwrite(str(path), image, **options)
+    return path
+
+
+def painting_files(folder):
+    colour = picture(3, 72, 72)
+    yield written(folder / "grey.png", colour[..., 0])
+    yield written(folder / "deep.png", colour.astype(np.uint16) * 257)
+    yield written(folder / "alpha.png", np.dstack((colour, np.full(colour.shape[:2], 128, np.uint8))))
+    yield written(folder / "photo.jpg", colour)
+    cv2.imwritemulti(str(folder / "pages.tiff"), [colour, colour[::-1]])
+    yield folder / "pages.tiff"
+    make_clip(folder / "moving.mp4", pts=range(0, 300, 100), last_duration=100, size=(96, 96)).rename(
+        folder / "moving.gif"
+    )
+    yield folder / "moving.gif"
+
+
+def test_paintings_of_every_kind_are_read(tmp_path):
+    for path in painting_files(tmp_path):
+        result = engine(path).stylize(Frame(picture()), StyleMix.parse(str(path)))
+        assert result.pixels.std() > 5, path
+
+
+def test_paintings_that_cannot_be_used_are_refused_in_one_line(tmp_path, painting):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    (tmp_path / "empty.png").write_bytes(b"")
+    written(tmp_path / "tiny.png", picture(height=24, width=24))
+    for name, said in {"broken.jpg": "read", "empty.png": "painting", "tiny.png": "24x24", "none.png": "exist"}.items():
+        with pytest.raises(InputError, match=said) as raised:
+            engine(tmp_path / name)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_name_needs_a_folder_of_paintings(tmp_path, painting):
+    with pytest.raises(InputError, match="--paintings"):
+        engine("starry_night")
+    optimiser = OptimiseEngine("painting", QUICK, features=SmallFeatures(), device="cpu", paintings=tmp_path)
+    assert [style.name for style in optimiser.description.styles] == ["painting"]
+    with pytest.raises(InputError, match="it has painting"):
+        OptimiseEngine("monet", QUICK, features=SmallFeatures(), device="cpu", paintings=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "shares"),
+    [
+        ("monet.jpg", {"monet.jpg": 1}),
+        ("monet.jpg:0.7, udnie:0.3", {"monet.jpg": 0.7, "udnie": 0.3}),
+        (r"C:\art\monet.jpg", {r"C:\art\monet.jpg": 1}),
+        (r"C:\art\monet.jpg:3, C:/b.png", {r"C:\art\monet.jpg": 0.75, "C:/b.png": 0.25}),
+        ("art/a:b.jpg", {"art/a:b.jpg": 1}),
+    ],
+)
+def test_a_path_may_stand_where_a_style_may(text, shares):
+    assert dict(StyleMix.parse(text).shares) == pytest.approx(shares)
+
+
+def test_a_model_refuses_a_picture_with_what_to_do():
+    with pytest.raises(InputError, match="--engine optimise"):
+        StyleMix.parse("monet.jpg").weights(["udnie"])
+
+
+def test_memory_is_refused_with_a_size_that_fits(painting):
+    limit = memory.parse_bytes("1.2GB")
+    optimiser = engine(painting, memory=limit)
+    with pytest.raises(InputError, match="--resize") as raised:
+        optimiser.check(3840, 2160)
+    width, height = map(int, str(raised.value).rpartition(" ")[2].split("x"))
+    optimiser.check(width, height)
+    assert width / height == pytest.approx(16 / 9, rel=0.02)
+    with pytest.raises(InputError):
+        optimiser.check(int(width * 1.05), int(height * 1.05))
+    with pytest.raises(InputError, match="expected sides"):
+        optimiser.check(20, 100)
+    assert memory.parse_bytes("2 GiB") == 2 << 30
+    with pytest.raises(InputError):
+        memory.parse_bytes("much")
+
+
+def test_out_of_memory_names_a_smaller_size(painting, monkeypatch):
+    def exhausted(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setitem(descent.METHODS, "lbfgs", exhausted)
+    with pytest.raises(VideoNSTError, match="--resize 40x32"):
+        engine(painting).stylize(Frame(picture()), StyleMix.parse(str(painting)))
+
+
+def test_ctrl_c_gives_the_best_so_far(painting):
+    def interrupt(progress):
+        if progress.step == 4:
+            raise KeyboardInterrupt
+
+    optimiser, photo = engine(painting, replace(QUICK, steps=(30,)), watch=interrupt), picture()
+    result = optimiser.stylize(Frame(photo), StyleMix.parse(str(painting))).pixels
+    assert optimiser.is_interrupted
+    with pytest.raises(KeyboardInterrupt):
+        optimiser.stylize(Frame(photo), StyleMix.parse(str(painting)))
+    assert loss_of(optimiser, photo, painting, result).total < loss_of(optimiser, photo, painting, photo).total
+
+
+# Film
+
+
+def pan(count=6, step=4, height=64, width=80):
+    """A picture that moves by whole pixels, so that the motion is known."""
+    large = picture(5, height, width + 8 * count)
+    return [np.ascontiguousarray(large[:, step * i : step * i + width]) for i in range(count)]
+
+
+def film(frames, painting, preset, **options):
+    optimiser = engine(painting, preset, **options)
+    clip = optimiser.clip(DisFlow("medium"))
+    mix = StyleMix.parse(str(painting))
+    results = []
+    for index, pixels in enumerate(frames):
+        results += clip.take(Frame(pixels, pts=index, time_base=Fraction(1, 25)), mix)
+    return [frame.pixels for frame in results + clip.finish()]
+
+
+def trembling(results, step=4):
+    """Mean difference of what the same place of the scene looks like in successive frames, levels."""
+    inner = [result[:, 8:-8].astype(int) for result in results]
+    return np.mean([np.abs(b[:, :-step] - a[:, step:]).mean() for a, b in itertools.pairwise(inner)])
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+def test_strokes_travel_with_the_picture(painting, passes):
+    frames = pan(5)
+    preset = replace(QUICK, start="noise", steps=(15,), next_steps=(6,), lags=(1, 2), passes=passes, window=4)
+    steady = film(frames, painting, preset)
+    optimiser, mix = engine(painting, preset), StyleMix.parse(str(painting))
+    alone = [
+        optimiser.stylize(Frame(pixels, pts=i, time_base=Fraction(1, 25)), mix).pixels
+        for i, pixels in enumerate(frames)
+    ]
+    assert len(steady) == len(frames)
+    assert trembling(steady) < 0.4 * trembling(alone)
+
+
+def test_a_cut_starts_afresh(painting):
+    moving = pan(3)
+    frames, other = ([pixels // 4 + shade for pixels in moving] for shade in (0, 190))
+    after_cut = film(frames + other, painting, QUICK)[3:]
+    for found, expected in zip(after_cut, film(other, painting, QUICK), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+class Counting(OptimiseEngine):
+    """Fails after a number of pictures, as a machine that is switched off."""
+
+    painted, fail_at = 0, None
+
+    def clip(self, flow):
+        clip = super().clip(flow)
+        original = self._painter.paint
+
+        def paint(*arguments, **options):
+            if self.painted == self.fail_at:
+                raise VideoNSTError("switched off")
+            self.painted += 1
+            return original(*arguments, **options)
+
+        self._painter.paint = paint
+        return clip
+
+
+@pytest.mark.parametrize(
+    ("passes", "fail_at", "suffix"), [(1, 3, "out.mp4"), (1, 11, "%03d.png"), (3, 8, "%03d.png"), (3, 25, "out.mp4")]
+)
+def test_a_resumed_film_is_identical(tmp_path, painting, monkeypatch, passes, fail_at, suffix):
+    """Interrupted before and after the end of the first segment; what was painted is not painted again."""
+    monkeypatch.setattr(parts, "SEGMENT_SECONDS", 1)
+    source = make_clip(tmp_path / "clip.mp4", pts=range(0, 1500, 100), last_duration=100)
+    preset = replace(QUICK, steps=(3,), next_steps=(2,), lags=(1, 2), passes=passes, window=4)
+
+    def run(target, fail_at=None, resume=False):
+        optimiser = Counting(str(painting), preset, features=SmallFeatures(), device="cpu")
+        optimiser.fail_at = fail_at
+        target.parent.mkdir(exist_ok=True)
+        outcome = contextlib.nullcontext() if fail_at is None else pytest.raises(VideoNSTError, match="switched off")
+        with outcome:
+            convert(source, target, str(painting), model=Stylizer(optimiser), resize="64x48", resume=resume)
+        return optimiser.painted
+
+    whole = run(tmp_path / "whole" / suffix)
+    begun = run(tmp_path / "resumed" / suffix, fail_at)
+    rest = run(tmp_path / "resumed" / suffix, resume=True)
+    assert begun + rest == whole
+    paths = [sorted((tmp_path / name).iterdir()) for name in ("whole", "resumed")]
+    assert [p.name for p in paths[0]] == [p.name for p in paths[1]]
+    for expected, found in zip(*paths, strict=True):
+        with open_source(expected) as a, open_source(found) as b:
+            for x, y in zip(a, b, strict=True):
+                assert x.time == y.time
+                np.testing.assert_array_equal(x.pixels, y.pixels)
+
+
+# The command line
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    import videonst.perceptual
+
+    monkeypatch.delenv("VIDEONST_DATA", raising=False)
+    monkeypatch.setattr(videonst.perceptual, "open_features", lambda name, vgg: SmallFeatures())
+    written(tmp_path / "photo.png", picture())
+
+    def invoke(*arguments, target="out.png"):
+        paths = [str(tmp_path / "photo.png"), str(tmp_path / target)]
+        return CliRunner().invoke(app, ["convert", *paths, *map(str, arguments)], catch_exceptions=True)
+
+    return invoke
+
+
+def test_the_command_line_paints_a_picture(run, painting, tmp_path):
+    result = run(
+        "--engine", "optimise", "--style", painting, "--preset", "draft", "--steps", 8, "--start-from", "content",
+        "--preview", tmp_path / "now.png", "--timelapse", tmp_path / "steps.mp4", "--plot", tmp_path / "losses.png",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "optimise draft on small" in result.stderr
+    out = cv2.imread(str(tmp_path / "out.png"))
+    assert out.shape == (64, 80, 3)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "now.png")), out)
+    assert cv2.imread(str(tmp_path / "losses.png")).shape[0] > 300
+    with open_source(tmp_path / "steps.mp4") as source:
+        frames = [frame.pixels for frame in source]
+    assert len(frames) == 8 + 50
+    assert np.abs(frames[-1].astype(int) - out[..., ::-1]).mean() < 12
+
+
+def test_ctrl_c_on_the_command_line_saves_the_picture(run, painting, tmp_path, monkeypatch):
+    original = painter.Painter._objective
+
+    def slow(self, *arguments):
+        objective, calls = original(self, *arguments), iter(range(100))
+
+        def evaluate(image):
+            if next(calls) == 3:
+                raise KeyboardInterrupt
+            return objective(image)
+
+        return evaluate
+
+    monkeypatch.setattr(painter.Painter, "_objective", slow)
+    result = run("--engine", "optimise", "--style", painting, "--start-from", "content")
+    assert result.exit_code == 130
+    assert "the best so far is saved" in result.stderr
+    assert cv2.imread(str(tmp_path / "out.png")).shape == (64, 80, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--style", "udnie", "--steps", "5"], "--steps: only with --engine optimise"),
+        (["--style", "a.jpg"], "--engine optimise"),
+        (["--engine", "optimise"], "no painting"),
+        (["--engine", "optimise", "--style", "udnie"], "--paintings"),
+        (["--engine", "optimise", "--style", "PAINTING", "--steady", "0.5"], "--steady"),
+        (["--engine", "optimise", "--style", "PAINTING", "--preset", "slow"], "-e preset=slow"),
+        (["--engine", "optimise", "--style", "PAINTING", "--steps", "0"], "1 or more"),
+        (["--engine", "optimise", "--style", "PAINTING", "--style-weight", "-1"], "--style-weight"),
+        (["--engine", "optimise", "--style", "PAINTING", "--content-mask", "a.png"], "--style-mask"),
+        (["--engine", "optimise", "--style", "PAINTING", "--memory", "1MB"], "needs about"),
+        (["--engine", "optimise", "--style", "PAINTING", "--timelapse", "a.txt"], "timelapse"),
+        (["--engine", "optimise", "--style", "PAINTING", "--start-from", "luck"], "unknown start"),
+        (["--engine", "optimise", "--style", "PAINTING", "--stroke-scale", "9"], "stroke scale"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(run, painting, tmp_path, arguments, said):
+    result = run(*(painting if a == "PAINTING" else a for a in arguments))
+    message = str(result.exception) if isinstance(result.exception, VideoNSTError) else result.stderr
+    assert said in message, result.output
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_without_torch_it_says_what_to_install(run, painting, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith(("videonst.optimise", "videonst.training"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = run("--engine", "optimise", "--style", painting)
+    assert "pip install 'videonst[train]'" in str(result.exception)
+
+
+def test_the_layers_that_a_network_has_are_used():
+    """Without relu4_2 the content is relu4_1."""
+    preset = replace(QUICK, half=False)
+    network = SmallFeatures()
+    layers = [name for name in LAYERS if name != "relu4_2"]
+    photo = to_tensor(picture())
+    objective = Objective(network, layers, preset, photo, [Region(style_statistics(network(photo, LAYERS)))])
+    total, parts_ = objective(photo)
+    assert float(total) == pytest.approx(0, abs=1e-6)
+    assert parts_.content == parts_.style == pytest.approx(0, abs=1e-6)
+
+
+def test_options_are_documented():
+    page = (Path(__file__).resolve().parent.parent / "docs" / "quality.md").read_text()
+    for option in ("--steps", "--start-from", "--style-mask", "--memory", "--timelapse", "--paintings", *PRESETS):
+        assert option in page

@@ -1,0 +1,213 @@
+"""How long each stage of the way takes alone, how long all of them take together, and how far that is from the floor.
+
+A stage is measured over several rounds in which the stages alternate, so that a busy moment of the machine does not
+fall on one of them alone; what comes before the first round warms up and does not count.
+"""
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from videonst.api import FILE_FLOW, Stylizer, convert
+from videonst.bench.floor import count_convolutions, floor_ms, measure_limits
+from videonst.bench.machine import forget_peak, peak_resident_mb, usable_cores
+from videonst.bench.stages import (
+    FEWEST_FRAMES,
+    BoundFrames,
+    FlowBothWays,
+    Round,
+    Stabilising,
+    Timing,
+    decode,
+    each,
+    encode,
+    measure_alternating,
+    onwards,
+    sample_frames,
+    timed,
+    write_clip,
+)
+from videonst.engines.onnx import OnnxEngine
+from videonst.errors import InputError
+from videonst.frame import Frame
+from videonst.styles import StyleMix
+
+HELD_FRAMES = 24
+"""Frames kept in memory for the stages between the files: a second of a film."""
+
+ROUND_SECONDS = 1.5
+"""A stage ends its round after so long."""
+
+FEWEST_WHOLE, MOST_WHOLE = 12, 144
+"""Frames of a conversion from file to file; between, as many as keep the network busy for two rounds of a stage."""
+
+
+@dataclass(frozen=True)
+class SpeedRow:
+    """One model at one size.
+
+    Attributes:
+        model, precision, device: as they ran.
+        size: "WIDTHxHEIGHT".
+        flow: how motion was found.
+        stages: each alone.
+        delay: from a frame to its painted, steadied result, the flow beside the network: what live painting adds.
+        whole: `convert` from file to file, opening and closing included.
+        bound_ms: the least that overlapping can reach: the slowest stage, or the processor time of all stages over the
+            cores, whichever is more.
+        peak_mb: most resident memory while converting; None where the system does not say.
+        gmacs, moved_mb: what the network's convolutions must do for a frame, see `videonst.bench.floor`.
+        floor_ms: the least time in which this processor could do that; None on a device.
+    """
+
+    model: str
+    precision: str
+    device: str
+    size: str
+    flow: str
+    stages: dict[str, Timing]
+    delay: Timing
+    whole: Timing
+    bound_ms: float
+    peak_mb: float | None
+    gmacs: float
+    moved_mb: float
+    floor_ms: float | None
+
+    @property
+    def from_floor(self) -> float | None:
+        """Time of the network over the floor; None where there is none."""
+        return self.stages["network"].ms / self.floor_ms if self.floor_ms else None
+
+    @property
+    def overlap(self) -> float:
+        """Rate of `convert` over that of its slowest stage alone."""
+        return max(timing.ms for timing in self.stages.values()) / self.whole.ms
+
+    @property
+    def reached(self) -> float:
+        """Rate of `convert` over the bound."""
+        return self.bound_ms / self.whole.ms
+
+
+def measure_speed(
+    models: Sequence[str | Path],
+    sizes: Sequence[tuple[int, int]],
+    *,
+    device: str = "auto",
+    rounds: int = 3,
+    round_seconds: float = ROUND_SECONDS,
+    flow: str = FILE_FLOW,
+    report: Callable[[str], None] = lambda line: None,
+) -> Iterator[SpeedRow]:
+    """Every model at every size, on the sample clip brought to that size.
+
+    Args:
+        models: as `load` takes them.
+        sizes: (width, height), even numbers of pixels.
+        device: as `load` takes it.
+        rounds: how many times each stage has its turn.
+        round_seconds: of one stage.
+        flow: how motion is found, as `convert` takes it.
+        report: is told what is measured next.
+
+    Raises:
+        InputError: unknown model or device, or a size that cannot be encoded.
+    """
+    for width, height in sizes:
+        if width % 2 or height % 2 or min(width, height) < 16:
+            raise InputError(f"size {width}x{height}; expected even numbers of 16 or more")
+    engines = {str(model): OnnxEngine(model, device) for model in models}
+    with tempfile.TemporaryDirectory() as folder:
+        for (width, height), (name, engine) in itertools.product(sizes, engines.items()):
+            report(f"{name} at {width}x{height}")
+            yield _Bench(engine, (width, height), Path(folder), rounds, round_seconds, flow).measure()
+
+
+class _Bench:
+    """One model at one size."""
+
+    def __init__(
+        self, engine: OnnxEngine, size: tuple[int, int], folder: Path, rounds: int, seconds: float, flow: str
+    ) -> None:
+        self._engine, self._stylizer = engine, Stylizer(engine)
+        self._size, self._folder = size, folder
+        self._rounds, self._seconds, self._flow = rounds, seconds, flow
+        self._mix = StyleMix.parse(engine.description.styles[0].name)
+
+    def measure(self) -> SpeedRow:
+        engine = self._engine
+        frames = list(itertools.islice(sample_frames(self._size), HELD_FRAMES))
+        painting = timed(lambda: [engine.stylize(frame, self._mix) for frame in frames[:FEWEST_FRAMES]])
+        count = round(2 * self._seconds / (painting / FEWEST_FRAMES))
+        count = min(max(count, FEWEST_WHOLE), MOST_WHOLE)
+        clip = self._folder / "clip.mp4"
+        write_clip(clip, itertools.islice(sample_frames(self._size), count))
+        painted = [engine.stylize(frame, self._mix) for frame in frames]
+        stages = {
+            "decode": lambda: decode(clip),
+            **self._network(frames),
+            "flow": lambda: self._each(FlowBothWays(frames, self._flow).next),
+            "stabiliser": lambda: self._each(Stabilising(self._stylizer, frames, painted, self._mix, self._flow).next),
+            "encode": lambda: encode(self._folder / "encoded.mp4", painted, 3 * HELD_FRAMES),
+            "delay": lambda: self._each(self._steadied(frames)),
+            "whole": lambda: self._convert(clip, count),
+        }
+        forget_peak()
+        self._convert(clip, count)
+        peak = peak_resident_mb()
+        timings = measure_alternating(stages, self._rounds, warm=("whole",))
+        delay, whole = timings.pop("delay"), timings.pop("whole")
+        bound = max(
+            max(timing.ms for timing in timings.values()),
+            sum(timing.core_ms for timing in timings.values()) / usable_cores(),
+        )
+        about = self._stylizer.description
+        convolutions = count_convolutions(self._engine.path, self._size)
+        on_cpu = about.device == "cpu" and about.precision != "fp16"
+        return SpeedRow(
+            model=about.name,
+            precision=about.precision,
+            device=about.device,
+            size="x".join(map(str, self._size)),
+            flow=self._flow,
+            stages=timings,
+            delay=delay,
+            whole=whole,
+            bound_ms=bound,
+            peak_mb=peak,
+            gmacs=sum(c.macs for c in convolutions) / 1e9,
+            moved_mb=sum(c.moved for c in convolutions) / 1e6,
+            floor_ms=floor_ms(convolutions, measure_limits(convolutions)) if on_cpu else None,
+        )
+
+    def _network(self, frames: Sequence[Frame]) -> dict[str, Callable[[], "Round"]]:
+        engine = self._engine
+        ring = itertools.cycle(frames)
+        if engine.description.device == "cuda":
+            bound = BoundFrames(engine, frames, self._mix)
+            return {
+                "upload": lambda: self._each(bound.upload),
+                "network": lambda: self._each(bound.compute),
+                "download": lambda: self._each(bound.download),
+            }
+        return {"network": lambda: self._each(lambda: engine.stylize(next(ring), self._mix))}
+
+    def _steadied(self, frames: Sequence[Frame]) -> Callable[[], object]:
+        steady = self._stylizer.steady(flow=self._flow)
+        ring = onwards(frames)
+        steady.stylize(next(ring), self._mix)
+        return lambda: steady.stylize(next(ring), self._mix)
+
+    def _convert(self, clip: Path, count: int) -> "Round":
+        core, began = time.process_time(), time.perf_counter()
+        target = self._folder / "converted.mp4"
+        convert(clip, target, self._mix, model=self._stylizer, flow=self._flow, overwrite=True)
+        seconds = (time.perf_counter() - began) / count
+        return Round([seconds] * count, time.process_time() - core)
+
+    def _each(self, work: Callable[[], object]) -> "Round":
+        return each(work, self._seconds)

@@ -1,0 +1,250 @@
+"""The work of each stage of the way, to be measured alone."""
+
+import itertools
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videonst.api import Stylizer
+from videonst.demo import CLIP
+from videonst.engines import EngineDescription
+from videonst.engines.onnx import OnnxEngine
+from videonst.frame import Frame, Pixels
+from videonst.live.meter import percentile
+from videonst.resize import scaled
+from videonst.sinks import open_sink
+from videonst.sources import open_source
+from videonst.styles import StyleMix
+from videonst.temporal import Stabiliser
+from videonst.temporal.flow import Field, flow_there, open_flow
+
+RATE = 24
+"""Frames per second of the clip."""
+
+FEWEST_FRAMES = 3
+"""Of a round, however long they take."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a frame costs in one stage.
+
+    Attributes:
+        ms: milliseconds a frame: median over the rounds of their means. Codecs hand out frames in batches, so only
+            the mean says what one costs.
+        p50, p95, p99: percentiles over the single frames, ms.
+        core_ms: processor time a frame, all threads together, ms.
+        frames: how many were measured.
+    """
+
+    ms: float
+    p50: float
+    p95: float
+    p99: float
+    core_ms: float
+    frames: int
+
+    @property
+    def fps(self) -> float:
+        return 1000 / self.ms
+
+
+@dataclass(frozen=True)
+class Round:
+    """Seconds of single frames, and processor time of all of them."""
+
+    seconds: list[float]
+    core_seconds: float
+
+
+def each(work: Callable[[], object], seconds: float) -> Round:
+    """`work` frame by frame for `seconds`, `FEWEST_FRAMES` times or more."""
+    found: list[float] = []
+    core = time.process_time()
+    while sum(found) < seconds or len(found) < FEWEST_FRAMES:
+        found.append(timed(work))
+    return Round(found, time.process_time() - core)
+
+
+def measure_alternating(
+    stages: dict[str, Callable[[], Round]], rounds: int, warm: Collection[str] = ()
+) -> dict[str, Timing]:
+    """Timings of `stages`, which take turns. A round before the first warms up all but those that are `warm`."""
+    found: dict[str, list[Round]] = {name: [] for name in stages}
+    for number in range(rounds + 1):
+        for name, stage in stages.items():
+            if number == 0 and name in warm:
+                continue
+            done = stage()
+            if number:
+                found[name].append(done)
+    return {name: _timing(done) for name, done in found.items()}
+
+
+def _timing(rounds: Sequence[Round]) -> Timing:
+    frames = [1000 * seconds for done in rounds for seconds in done.seconds]
+    return Timing(
+        ms=float(np.median([1000 * np.mean(done.seconds) for done in rounds])),
+        p50=percentile(frames, 50),
+        p95=percentile(frames, 95),
+        p99=percentile(frames, 99),
+        core_ms=float(np.median([1000 * done.core_seconds / len(done.seconds) for done in rounds])),
+        frames=len(frames),
+    )
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def sample_frames(size: tuple[int, int]) -> Iterator[Frame]:
+    """The sample clip at (width, height), again and again, at a constant rate."""
+    number = itertools.count()
+    while True:
+        with open_source(CLIP) as source:
+            for frame in source:
+                pixels = scaled(frame.pixels, size)
+                yield replace(frame, pixels=pixels, pts=next(number), time_base=Fraction(1, RATE), duration=1)
+
+
+def write_clip(target: Path, frames: Iterator[Frame]) -> None:
+    """As H.264 at the default quality, without sound."""
+    with open_sink(target, overwrite=True) as sink:
+        for frame in frames:
+            sink.write(frame)
+
+
+def decode(clip: Path) -> Round:
+    core = time.process_time()
+    found: list[float] = []
+    with open_source(clip) as source:
+        frames = iter(source)
+        while True:
+            began = time.perf_counter()
+            if next(frames, None) is None:
+                break
+            found.append(time.perf_counter() - began)
+    return Round(found, time.process_time() - core)
+
+
+def encode(target: Path, painted: Sequence[Frame], count: int) -> Round:
+    core = time.process_time()
+    found: list[float] = []
+    with open_sink(target, overwrite=True) as sink:
+        for frame in itertools.islice(onwards(painted), count):
+            found.append(timed(lambda frame=frame: sink.write(frame)))  # type: ignore[misc]
+        began = time.perf_counter()
+    rest = (time.perf_counter() - began) / count  # what the encoder still held
+    return Round([seconds + rest for seconds in found], time.process_time() - core)
+
+
+def onwards(frames: Sequence[Frame]) -> Iterator[Frame]:
+    """Forth and back without end or jump, time running on."""
+    order = itertools.cycle((*frames, *frames[-2:0:-1]))
+    return (replace(frame, pts=number) for number, frame in enumerate(order))
+
+
+class FlowBothWays:
+    """What the stabiliser asks of the flow for each frame."""
+
+    def __init__(self, frames: Sequence[Frame], flow: str) -> None:
+        self._flow = open_flow(flow)
+        self._frames = onwards(frames)
+        self._past = self._flow.prepare(next(self._frames).pixels)
+
+    def next(self) -> None:
+        grey = self._flow.prepare(next(self._frames).pixels)
+        self._flow.flow(grey, self._past)
+        flow_there(self._flow, self._past, grey)
+        self._past = grey
+
+
+class Stabilising:
+    """The stabiliser with flow and paintings at hand: what it costs itself."""
+
+    def __init__(
+        self, stylizer: Stylizer, frames: Sequence[Frame], painted: Sequence[Frame], mix: StyleMix, flow: str
+    ) -> None:
+        of = {id(frame.pixels): picture for frame, picture in zip(frames, painted, strict=True)}
+        self._mix = mix
+        self._frames = onwards(frames)
+        self._stabiliser = Stabiliser(_AtHand(stylizer.description, of), flow=_FlowAtHand(frames, flow))
+        self._stabiliser.stylize(next(self._frames), mix)
+
+    def next(self) -> None:
+        self._stabiliser.stylize(next(self._frames), self._mix)
+
+
+@dataclass(frozen=True)
+class _AtHand:
+    """An engine that has painted everything already."""
+
+    description: EngineDescription
+    of: dict[int, Frame]
+
+    def stylize(self, frame: Frame, mix: StyleMix) -> Frame:
+        return self.of[id(frame.pixels)]
+
+
+class _FlowAtHand:
+    """Flow that was found before."""
+
+    name = "at hand"
+
+    def __init__(self, frames: Sequence[Frame], preset: str) -> None:
+        flow = open_flow(preset)
+        self._grey = {id(frame.pixels): flow.prepare(frame.pixels) for frame in frames}
+        greys = [self._grey[id(frame.pixels)] for frame in frames]
+        self._found = {
+            (id(a), id(b)): flow.flow(a, b)
+            for one, other in itertools.pairwise(greys)
+            for a, b in ((one, other), (other, one))
+        }
+
+    def prepare(self, pixels: Pixels) -> Pixels:
+        return self._grey[id(pixels)]
+
+    def flow(self, first: Pixels, second: Pixels) -> Field:
+        return self._found[id(first), id(second)]
+
+
+class BoundFrames:
+    """Upload, network and download of an engine apart, by ONNX Runtime's input and output binding.
+
+    Args:
+        engine: on a device.
+        frames: of one size, uploaded in turn.
+        mix: what to paint.
+        memory: where the device keeps its tensors, as ONNX Runtime calls it.
+    """
+
+    def __init__(self, engine: OnnxEngine, frames: Sequence[Frame], mix: StyleMix, memory: str = "cuda") -> None:
+        from onnxruntime import OrtValue
+
+        weights = mix.weights([style.name for style in engine.description.styles])
+        self._ring = itertools.cycle([np.ascontiguousarray(frame.pixels)[None] for frame in frames])
+        self._frame: Any = OrtValue.ortvalue_from_numpy(next(self._ring), memory, 0)
+        self._painted: Any = OrtValue.ortvalue_from_shape_and_type(self._frame.shape(), np.uint8, memory, 0)
+        self._session = engine.session
+        self._binding: Any = self._session.io_binding()
+        self._binding.bind_ortvalue_input("frame", self._frame)
+        self._binding.bind_cpu_input("style_weights", weights)
+        self._binding.bind_ortvalue_output("stylized", self._painted)
+
+    def upload(self) -> None:
+        self._frame.update_inplace(next(self._ring))
+
+    def compute(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+        self._binding.synchronize_outputs()
+
+    def download(self) -> Pixels:
+        pixels: Pixels = self._painted.numpy()[0]
+        return pixels

@@ -1,0 +1,92 @@
+"""What an optimisation needs of memory, and what fits."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from videonst.errors import InputError, VideoNSTError
+
+BYTES_PER_PIXEL = {"fp32": 2100, "bf16": 1250}
+"""Peak growth of the process with VGG-19, measured at 640x360 to 1920x1080 (docs/benchmarks/offline.md), rounded up:
+the activations up to relu5_1 that the gradient needs, and the largest gradients."""
+
+HISTORY_BYTES_PER_PIXEL = 2 * 3 * 4
+"""Of a step that L-BFGS remembers: the step and the change of the gradient, fp32 RGB."""
+
+FIXED_BYTES = 700 << 20
+"""Interpreter, libraries and weights."""
+
+USABLE = 0.9
+"""Share of the machine's memory that is taken where no limit is given."""
+
+
+def needed_bytes(width: int, height: int, *, half: bool, history: int = 0) -> int:
+    """What optimising a picture of this size takes at its peak."""
+    per_pixel = BYTES_PER_PIXEL["bf16" if half else "fp32"] + history * HISTORY_BYTES_PER_PIXEL
+    return FIXED_BYTES + width * height * per_pixel
+
+
+def fitting_size(width: int, height: int, limit: int, *, half: bool, history: int = 0) -> tuple[int, int]:
+    """The largest (width, height) of the same shape, even, that `limit` bytes hold; (0, 0) where none does."""
+    per_pixel = (needed_bytes(1000, 1000, half=half, history=history) - FIXED_BYTES) / 1e6
+    factor = min(1.0, (max(0.0, limit - FIXED_BYTES) / per_pixel / (width * height)) ** 0.5)
+    return int(width * factor / 2) * 2, int(height * factor / 2) * 2
+
+
+def check_memory(width: int, height: int, limit: int | None, *, half: bool, history: int = 0) -> None:
+    """
+    Raises:
+        InputError: the picture needs more than `limit` bytes (None: the machine has); the size that fits is named.
+    """
+    allowed = limit if limit is not None else machine_bytes()
+    needed = needed_bytes(width, height, half=half, history=history)
+    if allowed is None or needed <= allowed:
+        return
+    fits = fitting_size(width, height, allowed, half=half, history=history)
+    advice = f"{fits[0]}x{fits[1]} fits: --resize {fits[0]}x{fits[1]}" if min(fits) >= LEAST_SIDE else "none fits"
+    raise InputError(
+        f"optimising {width}x{height} needs about {needed / 1e9:.1f} GB, "
+        f"{'the limit' if limit is not None else 'this machine'} is {allowed / 1e9:.1f} GB; {advice}"
+    )
+
+
+LEAST_SIDE = 32
+"""Pixels: relu5_1 has two positions there."""
+
+
+def machine_bytes() -> int | None:
+    """Memory that may be used, None where it is not known."""
+    try:
+        return int(USABLE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def parse_bytes(text: str) -> int:
+    """Reads `4GB`, `800M` or `2.5 GiB`.
+
+    Raises:
+        InputError: another text.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
+    size = float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ") if match else 0
+    if size < 1:
+        raise InputError(f"cannot read {text!r} as an amount of memory; expected such as 4GB or 800MB")
+    return int(size)
+
+
+@contextmanager
+def explained(width: int, height: int) -> Iterator[None]:
+    """Turns a want of memory inside the block into a `VideoNSTError` that names a smaller size."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+            raise
+        half = int(width / 4) * 2, int(height / 4) * 2
+        raise VideoNSTError(
+            f"out of memory at {width}x{height}; try a quarter of it: --resize {half[0]}x{half[1]}"
+        ) from error

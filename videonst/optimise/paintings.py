@@ -1,0 +1,158 @@
+"""Paintings as styles: which picture a name stands for, and its statistics at the size of the work."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from videonst.errors import InputError
+from videonst.frame import Pixels
+from videonst.optimise.objective import Features, Region
+from videonst.perceptual.losses import Statistics, blend, style_statistics
+from videonst.resize import scaled
+from videonst.sources import open_source
+from videonst.sources.image import read_picture
+from videonst.styles import StyleMix, is_picture
+from videonst.training.data import list_paintings, to_tensor
+
+LEAST_PAINTING = 64
+"""Pixels of the short side: with less there are no strokes to see."""
+
+MOST_REGIONS = 16
+"""Colours of a mask that stand for regions; what is blurred between them goes to the nearest."""
+
+
+def find_paintings(mix: StyleMix, folder: Path | None) -> dict[str, Path]:
+    """The picture that each style of a mixture names: a path, or a name in a folder of paintings.
+
+    Args:
+        mix: as typed.
+        folder: paintings by file name or as its `styles.toml` says; None where there is none.
+
+    Raises:
+        InputError: a name without a painting, or no such folder.
+    """
+    known = {painting.name: painting.path for painting in list_paintings(folder)} if folder else {}
+    found = {}
+    for name, _ in mix.shares:
+        if name in known:
+            found[name] = known[name]
+        elif is_picture(name):
+            found[name] = Path(name).expanduser()
+        elif folder:
+            raise InputError(f"there is no painting {name!r} in {folder}; it has {', '.join(known)}")
+        else:
+            raise InputError(
+                f"models hold no paintings, so --engine optimise needs a picture for {name!r}: name a file, such as "
+                f"{name}.jpg, or a folder of paintings with --paintings DIR"
+            )
+    return found
+
+
+def read_painting(path: Path) -> Pixels:
+    """RGB, uint8: upright, what is transparent over white, of an animation the first picture.
+
+    Raises:
+        InputError: unreadable, or too small.
+    """
+    try:
+        with open_source(path) as source:
+            pixels = next(iter(source)).over_white().pixels
+    except InputError as error:
+        raise InputError(f"the painting: {error}") from error
+    height, width = pixels.shape[:2]
+    if min(height, width) < LEAST_PAINTING:
+        raise InputError(
+            f"the painting {path} is {width}x{height}; expected sides of {LEAST_PAINTING} pixels or more, better 500"
+        )
+    return pixels
+
+
+class Paintings:
+    """Statistics of paintings, in mixtures and regions, at any size.
+
+    Args:
+        pictures: by style name.
+        features, layers: the perceptual network, and its layers whose statistics count.
+        masks: of each painting, in order, regions by label (H, W); none for whole paintings.
+        stroke_scale: the painting's size against the result's: 2 makes strokes twice as large.
+    """
+
+    def __init__(
+        self,
+        pictures: Mapping[str, Pixels],
+        features: Features,
+        layers: Sequence[str],
+        masks: Sequence[npt.NDArray[np.uint8]] = (),
+        stroke_scale: float = 1.0,
+        device: str = "cpu",
+    ) -> None:
+        self.names = tuple(pictures)
+        self._pictures, self._features, self._layers = pictures, features, tuple(layers)
+        self._masks = dict(zip(pictures, masks, strict=True)) if masks else {}
+        self._stroke_scale, self._device = stroke_scale, device
+        self._known: dict[tuple[str, int, int, int | None], Mapping[str, Statistics]] = {}
+
+    def regions(self, mix: StyleMix, area: int, labels: npt.NDArray[np.uint8] | None = None) -> list[Region]:
+        """What a picture of `area` pixels is to have, of whose regions `labels` (H, W) tells.
+
+        Raises:
+            InputError: a region that a painting's mask has not.
+        """
+        if labels is None:
+            return [Region(self._blend(mix, area, None))]
+        found = []
+        for label in np.unique(labels):
+            mask = torch.from_numpy((labels == label).astype(np.float32))[None, None]
+            found.append(Region(self._blend(mix, area, int(label)), mask, float(mask.mean())))
+        return found
+
+    def _blend(self, mix: StyleMix, area: int, label: int | None) -> Mapping[str, Statistics]:
+        return blend([self._statistics(name, area, label) for name, _ in mix.shares], [s for _, s in mix.shares])
+
+    @torch.no_grad()
+    def _statistics(self, name: str, area: int, label: int | None) -> Mapping[str, Statistics]:
+        picture = self._pictures[name]
+        height, width = picture.shape[:2]
+        factor = min(1.0, (area / (width * height)) ** 0.5 * self._stroke_scale)
+        size = max(LEAST_PAINTING, round(width * factor)), max(LEAST_PAINTING, round(height * factor))
+        key = (name, *size, label)
+        if key not in self._known:
+            region = None
+            if label is not None:
+                mask = (self._masks[name] == label).astype(np.float32)
+                if not mask.any():
+                    raise InputError(f"the mask of {name} lacks a colour that the content mask has; use the same")
+                region = torch.from_numpy(cv2.resize(mask, size, interpolation=cv2.INTER_AREA))[None, None].to(
+                    self._device
+                )
+            found = self._features(to_tensor(scaled(picture, size)).to(self._device), self._layers)
+            self._known[key] = style_statistics(found, region)
+        return self._known[key]
+
+
+def read_masks(content: Path, paintings: Sequence[Path]) -> tuple[npt.NDArray[np.uint8], list[npt.NDArray[np.uint8]]]:
+    """The regions of a picture and of paintings, by label from 0: equal colours mean each other.
+
+    Raises:
+        InputError: a mask that is unreadable, or has more colours than `MOST_REGIONS`.
+    """
+    picture = read_picture(content).pixels
+    colours, counts = np.unique(picture.reshape(-1, 3), axis=0, return_counts=True)
+    colours = colours[counts >= LEAST_SHARE * counts.sum()].astype(np.int32)
+    if not 1 <= len(colours) <= MOST_REGIONS:
+        raise InputError(f"the mask {content} has {len(colours)} colours; expected 2 to {MOST_REGIONS} flat ones")
+
+    def labels(pixels: Pixels) -> npt.NDArray[np.uint8]:
+        distance = ((pixels[:, :, None].astype(np.int32) - colours) ** 2).sum(3)
+        nearest: npt.NDArray[np.uint8] = distance.argmin(2).astype(np.uint8)
+        return nearest
+
+    return labels(picture), [labels(read_picture(path).pixels) for path in paintings]
+
+
+LEAST_SHARE = 0.002
+"""Of a mask's pixels: what has less is taken for a blurred edge."""

@@ -1,0 +1,112 @@
+"""Watching a picture grow: a preview that is refreshed, a film of the steps, a plot of the losses."""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+from videonst.errors import InputError
+from videonst.frame import Frame, Pixels
+from videonst.optimise.objective import Losses
+from videonst.optimise.painter import Progress
+from videonst.resize import scaled
+from videonst.sinks import Sink, open_sink
+from videonst.sinks.image import encode_picture
+from videonst.sinks.sink import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+
+PREVIEW_SECONDS = 2.0
+"""Between two previews, at least."""
+
+TIMELAPSE_RATE = 25
+TIMELAPSE_FRAMES = 250
+"""A film of more steps than these passes some over."""
+TIMELAPSE_HOLD = 50
+"""Frames for which the last picture stands."""
+
+
+class Recorder:
+    """Writes what is asked for, as `watch` of an engine.
+
+    Args:
+        preview: picture file that always holds the latest state; replaced in one go.
+        timelapse: the film of the steps, and the sink that takes it.
+        keep_losses: for `draw_losses`.
+    """
+
+    def __init__(
+        self, preview: Path | None = None, timelapse: Sink | None = None, *, keep_losses: bool = False
+    ) -> None:
+        if preview and preview.suffix.lower() not in PICTURE_SUFFIXES:
+            raise InputError(f"cannot write a preview to {preview.name}; use one of {', '.join(PICTURE_SUFFIXES)}")
+        self._preview, self._timelapse, self._keep_losses = preview, timelapse, keep_losses
+        self._previewed = -math.inf
+        self._size: tuple[int, int] | None = None
+        self._written = 0
+        self.losses: list[Losses] = []
+
+    def __call__(self, progress: Progress) -> None:
+        if self._keep_losses:
+            self.losses.append(progress.losses)
+        now = time.monotonic()
+        is_last = progress.step == progress.steps
+        if self._preview and (is_last or now - self._previewed >= PREVIEW_SECONDS):
+            self._previewed = now
+            part = self._preview.with_name(f".{self._preview.name}.part")
+            part.write_bytes(encode_picture(Frame(progress.picture()), self._preview.suffix))
+            part.replace(self._preview)
+        if self._timelapse and progress.step % math.ceil(progress.steps / TIMELAPSE_FRAMES) == 0:
+            self._add(progress.picture(), progress.full_size)
+
+    def end(self, result: Pixels) -> None:
+        """Lets the result stand at the end of the film."""
+        for _ in range(TIMELAPSE_HOLD if self._timelapse else 0):
+            self._add(result, (result.shape[1], result.shape[0]))
+
+    def _add(self, picture: Pixels, size: tuple[int, int]) -> None:
+        assert self._timelapse is not None
+        even = max(2, size[0] // 2 * 2), max(2, size[1] // 2 * 2)
+        self._timelapse.write(
+            Frame(scaled(picture, even), pts=self._written, time_base=Fraction(1, TIMELAPSE_RATE), duration=1)
+        )
+        self._written += 1
+
+
+@contextlib.contextmanager
+def open_timelapse(path: Path | None, *, overwrite: bool) -> Iterator[Sink | None]:
+    """
+    Raises:
+        InputError: the file cannot be written, or is no video.
+    """
+    if path is None:
+        yield None
+        return
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        raise InputError(f"cannot write a timelapse to {path.name}; use one of {', '.join(VIDEO_SUFFIXES)}")
+    with open_sink(path, overwrite=overwrite) as sink:
+        yield sink
+
+
+def draw_losses(path: Path, losses: list[Losses]) -> None:
+    """The losses over the steps, as a picture (needs matplotlib).
+
+    Raises:
+        InputError: matplotlib is missing, or the kind of file.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise InputError(f"the plot needs {error.name}; run: pip install 'videonst[train]'") from error
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name in ("total", "content", "style", "temporal"):
+        values = [getattr(loss, name) for loss in losses]
+        if any(value > 0 for value in values):
+            axes.plot(range(1, len(values) + 1), values, label=name, linewidth=1)
+    axes.set(xlabel="step", ylabel="loss", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    part = path.with_name(f".{path.name}.part")
+    figure.savefig(part, format=path.suffix.lstrip(".").lower() or "png", dpi=110)
+    part.replace(path)
