@@ -215,6 +215,12 @@ def test_a_film_goes_on_after_a_picture_that_diverged(painting, monkeypatch, cap
 # Pictures
 
 
+def test_scales_that_are_too_small_leave_their_steps_to_the_next():
+    assert painter._plan(1024, 768, (10, 20, 30)) == [((512, 384), 30), ((1024, 768), 30)]
+    assert painter._plan(1280, 1024, (10, 20, 30)) == [((320, 256), 10), ((640, 512), 20), ((1280, 1024), 30)]
+    assert painter._plan(64, 48, (10, 20, 30)) == [((64, 48), 60)]
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_lowers_its_loss(painting, name):
     preset = replace(PRESETS[name].with_steps(12), start="content", half=False)

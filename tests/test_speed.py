@@ -113,7 +113,7 @@ def test_sample_frames_go_on_for_ever():
 
 def test_flow_at_hand_is_what_the_search_finds():
     frames = [frame for _, frame in zip(range(3), sample_frames((64, 48)), strict=False)]
-    at_hand, search = stages._FlowAtHand(frames), stages.DisFlow(stages.FILE_FLOW)
+    at_hand, search = stages._FlowAtHand(frames, "medium"), stages.open_flow("medium")
     greys = [at_hand.prepare(frame.pixels) for frame in frames]
     np.testing.assert_array_equal(at_hand.flow(greys[1], greys[0]), search.flow(greys[1], greys[0]))
 
@@ -132,7 +132,7 @@ def test_report_of_the_command(small_model, tmp_path):
     options = ["--size", "64x48", "--rounds", "1", "--seconds", "0.01", "--device", "cpu"]
     done = CliRunner().invoke(app, ["bench", "speed", "-m", str(small_model), *options, "--json", str(target)])
     assert done.exit_code == 0, done.output
-    assert "| `tiny` | 64x48 | cpu |" in done.output
+    assert "| `tiny` | 64x48 | cpu | medium |" in done.output
     report = json.loads(target.read_text())
     assert report["machine"]["versions"]["numpy"] == np.__version__
     pytest.importorskip("matplotlib")

@@ -111,9 +111,9 @@ def layouts(folder: Path) -> dict[str, Path]:
     }
 
 
-def measure(models: dict[str, Path], size: tuple[int, int], rounds: int, device: str) -> dict[str, list[float]]:
+def measure(models: dict[str, Path], size: tuple[int, int], rounds: int) -> dict[str, list[float]]:
     """Seconds of single frames; in every round a frame of each of the slow ones and three of each of the quick."""
-    sessions = {name: open_session(path, device) for name, path in models.items()}
+    sessions = {name: open_session(path, "cpu") for name, path in models.items()}
     width, height = size
     frame = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
     feeds = {}
@@ -156,14 +156,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="640x360")
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     size = Resize.parse(args.size).size
     machine = describe_machine()
     with tempfile.TemporaryDirectory() as folder:
         models = {name: find_model(name) for name in OURS} | layouts(Path(folder))
-        rows = summarise(measure(models, size, args.rounds, args.device))
+        rows = summarise(measure(models, size, args.rounds))
     print(table(rows))
     if args.json:
         args.json.write_text(json.dumps({"machine": machine, "size": args.size, "rows": rows}, indent=1) + "\n")
