@@ -385,11 +385,11 @@ def film_table(found: dict) -> list[str]:
     lines = [
         "## Film",
         "",
-        f"`good` on VGG-19, frames shrunk to {FILM_WIDTH} pixels wide; four frames of each Sintel excerpt, measured on "
+        "`good` on VGG-19, frames shrunk to the size that is given; four frames of each Sintel excerpt, measured on "
         f"its pair with true motion, and {FILM_FRAMES} of `juggle.mp4` with estimated motion (alone: three pairs). "
         "Warping error as `videonst bench stability` has it.",
         "",
-        "| painting | clip | warping error alone | as film | change | style loss film / alone | "
+        "| painting | clip, size | warping error alone | as film | change | style loss film / alone | "
         "sharpness film / alone | input's own error |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -399,7 +399,8 @@ def film_table(found: dict) -> list[str]:
             alone, moved = row["alone"], row["film"]
             change = 100 * (moved["warping_error"] / alone["warping_error"] - 1)
             lines.append(
-                f"| {name} | {key.removeprefix(f'film-{name}-')} | {alone['warping_error']:.4f} | "
+                f"| {name} | {key.removeprefix(f'film-{name}-')}, {row['size'][0]}x{row['size'][1]} | "
+                f"{alone['warping_error']:.4f} | "
                 f"{moved['warping_error']:.4f} | {change:+.0f} % | {moved['style'] / alone['style']:.2f} | "
                 f"{moved['sharpness'] / alone['sharpness']:.2f} | {row['input']:.4f} |"
             )
