@@ -22,8 +22,10 @@ from videonst.engines.metadata import read_metadata  # noqa: E402
 from videonst.errors import InputError, VideoNSTError  # noqa: E402
 from videonst.export import learnt  # noqa: E402
 from videonst.network import StyleNetwork  # noqa: E402
+from videonst.training import budget  # noqa: E402
 from videonst.training import learn as learning  # noqa: E402
-from videonst.training.learn import Learner, LearnProgress, LearnSettings  # noqa: E402
+from videonst.training.budget import LEARNING_RATE, SETTLING, Budget, LearnSettings  # noqa: E402
+from videonst.training.learn import Learner, LearnProgress  # noqa: E402
 from videonst.training.pictures import PICTURE_SIZE, draw_leaves, gather_pictures  # noqa: E402
 
 SETTINGS = LearnSettings(steps=4, batch=2, crop=64)
@@ -101,7 +103,7 @@ def test_learning_lowers_the_score(small_network: StyleNetwork, tmp_path: Path):
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     start = min(s[0] for s in log[0]["starts"])
     assert task.scores["s"] < 0.95 * start
-    assert task.step == 60
+    assert task.budget.step == 60
     assert told[0].state == "preparing"
     assert told[-1].state == "done"
     assert told[-1].share == 1
@@ -129,8 +131,8 @@ def test_an_interrupted_run_goes_on_to_the_same_rows(small_network: StyleNetwork
     part = learner(small_network, tmp_path / "part", LearnSettings(steps=6, batch=2, crop=64))
     step = part._learn_step
 
-    def interrupted(rate: float, number: int | None = None) -> None:
-        if part.step == 3:
+    def interrupted(rate: float, number: int) -> None:
+        if part.budget.step == 3:
             raise KeyboardInterrupt
         step(rate, number)
 
@@ -138,7 +140,7 @@ def test_an_interrupted_run_goes_on_to_the_same_rows(small_network: StyleNetwork
     with pytest.raises(KeyboardInterrupt):
         part.run()
     rest = learner(small_network, tmp_path / "part", LearnSettings(steps=6, batch=2, crop=64), resume=True)
-    assert rest.step == 3
+    assert rest.budget.step == 3
     rest.run()
     assert torch.equal(rest._rows, whole._rows)
     with pytest.raises(InputError, match="another task"):
@@ -153,7 +155,7 @@ def test_an_interrupted_run_goes_on_to_the_same_rows(small_network: StyleNetwork
 def test_it_stops_when_told_and_when_the_time_is_up(small_network: StyleNetwork, tmp_path: Path):
     task = learner(small_network, tmp_path, LearnSettings(steps=10**6, batch=2, crop=64))
     task.run(lambda progress: (tmp_path / "stop").touch())
-    assert task.step < 1000
+    assert task.budget.step < 1000
     began = time.monotonic()
     short = learner(small_network, tmp_path, LearnSettings(minutes=0.02, batch=2, crop=64))
     short.run()
@@ -161,18 +163,43 @@ def test_it_stops_when_told_and_when_the_time_is_up(small_network: StyleNetwork,
     assert short.started
 
 
+def test_the_rate_holds_and_falls_to_nothing():
+    plan = Budget(LearnSettings(steps=100, learning_rate=1.0))
+    rates = []
+    for plan.step in range(101):
+        rates.append(plan.rate)
+    assert rates[:51] == [1.0] * 51
+    assert rates[75] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0)
+    assert rates == sorted(rates, reverse=True)
+    assert plan.share == 1
+    early = Budget(LearnSettings(steps=100, learning_rate=1.0))
+    for early.step in range(0, 32, 4):
+        early.record(1.0)
+    assert early.settled == 0.24  # the seventh score has gained nothing over the first
+    early.step = 28
+    assert 0 < early.rate < 1
+    early.step = 32
+    assert early.rate == pytest.approx(0, abs=1e-12)
+    assert early.share >= 1
+    better = Budget(LearnSettings(steps=100))
+    for better.step in range(50):
+        better.record(0.99**better.step)
+    assert better.settled is None
+
+
 def test_it_stops_when_the_score_has_settled(
     small_network: StyleNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(learning, "EVALUATE_EVERY", 2)
-    monkeypatch.setattr(learning, "SETTLED", math.inf)  # whatever is gained is too little
+    monkeypatch.setattr(budget, "SETTLED", math.inf)  # whatever is gained is too little
     task = learner(small_network, tmp_path, LearnSettings(steps=200, batch=2, crop=64))
     rates: list[float] = []
     step = task._learn_step
-    task._learn_step = lambda rate, number=None: (rates.append(rate), step(rate, number))  # type: ignore[method-assign]
+    task._learn_step = lambda rate, number: (rates.append(rate), step(rate, number))  # type: ignore[method-assign]
     task.run()
-    assert task.step == pytest.approx(2 * 7 * (1 + learning.SETTLING), abs=1)
-    assert rates[-1] < 0.1 * learning.LEARNING_RATE
+    assert task.budget.step == pytest.approx(2 * 7 * (1 + SETTLING), abs=1)
+    assert rates[-1] < 0.1 * LEARNING_RATE
 
 
 def test_a_learnt_style_is_a_style_of_the_new_file(small_model: Path, photographs: Path, tmp_path: Path):

@@ -20,7 +20,7 @@ import evaluate
 import numpy as np
 
 import videonst
-from videonst.training.learn import LearnSettings
+from videonst.training.budget import LearnSettings
 
 PAINTINGS = ("great_wave", "starry_night", "udnie", "shipwreck")
 TILE = 400

@@ -41,8 +41,8 @@ HELD_FRAMES = 24
 ROUND_SECONDS = 1.5
 """A stage ends its round after so long."""
 
-WHOLE_SECONDS, FEWEST_WHOLE, MOST_WHOLE = 3.0, 12, 144
-"""Seconds that the network is to be busy in a conversion from file to file, the least and largest number of frames."""
+FEWEST_WHOLE, MOST_WHOLE = 12, 144
+"""Frames of a conversion from file to file; between, as many as keep the network busy for two rounds of a stage."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class SpeedRow:
     Attributes:
         model, precision, device: as they ran.
         size: "WIDTHxHEIGHT".
+        flow: how motion was found.
         stages: each alone.
         delay: from a frame to its painted, steadied result, the flow beside the network: what live painting adds.
         whole: `convert` from file to file, opening and closing included.
@@ -66,6 +67,7 @@ class SpeedRow:
     precision: str
     device: str
     size: str
+    flow: str
     stages: dict[str, Timing]
     delay: Timing
     whole: Timing
@@ -98,6 +100,7 @@ def measure_speed(
     device: str = "auto",
     rounds: int = 3,
     round_seconds: float = ROUND_SECONDS,
+    flow: str = FILE_FLOW,
     report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[SpeedRow]:
     """Every model at every size, on the sample clip brought to that size.
@@ -108,6 +111,7 @@ def measure_speed(
         device: as `load` takes it.
         rounds: how many times each stage has its turn.
         round_seconds: of one stage.
+        flow: how motion is found, as `convert` takes it.
         report: is told what is measured next.
 
     Raises:
@@ -120,23 +124,25 @@ def measure_speed(
     with tempfile.TemporaryDirectory() as folder:
         for (width, height), (name, engine) in itertools.product(sizes, engines.items()):
             report(f"{name} at {width}x{height}")
-            yield _Bench(engine, (width, height), Path(folder), rounds, round_seconds).measure()
+            yield _Bench(engine, (width, height), Path(folder), rounds, round_seconds, flow).measure()
 
 
 class _Bench:
     """One model at one size."""
 
-    def __init__(self, engine: OnnxEngine, size: tuple[int, int], folder: Path, rounds: int, seconds: float) -> None:
+    def __init__(
+        self, engine: OnnxEngine, size: tuple[int, int], folder: Path, rounds: int, seconds: float, flow: str
+    ) -> None:
         self._engine, self._stylizer = engine, Stylizer(engine)
         self._size, self._folder = size, folder
-        self._rounds, self._seconds = rounds, seconds
+        self._rounds, self._seconds, self._flow = rounds, seconds, flow
         self._mix = StyleMix.parse(engine.description.styles[0].name)
 
     def measure(self) -> SpeedRow:
         engine = self._engine
         frames = list(itertools.islice(sample_frames(self._size), HELD_FRAMES))
         painting = timed(lambda: [engine.stylize(frame, self._mix) for frame in frames[:FEWEST_FRAMES]])
-        count = round(WHOLE_SECONDS / (painting / FEWEST_FRAMES))
+        count = round(2 * self._seconds / (painting / FEWEST_FRAMES))
         count = min(max(count, FEWEST_WHOLE), MOST_WHOLE)
         clip = self._folder / "clip.mp4"
         write_clip(clip, itertools.islice(sample_frames(self._size), count))
@@ -144,8 +150,8 @@ class _Bench:
         stages = {
             "decode": lambda: decode(clip),
             **self._network(frames),
-            "flow": lambda: self._each(FlowBothWays(frames).next),
-            "stabiliser": lambda: self._each(Stabilising(self._stylizer, frames, painted, self._mix).next),
+            "flow": lambda: self._each(FlowBothWays(frames, self._flow).next),
+            "stabiliser": lambda: self._each(Stabilising(self._stylizer, frames, painted, self._mix, self._flow).next),
             "encode": lambda: encode(self._folder / "encoded.mp4", painted, 3 * HELD_FRAMES),
             "delay": lambda: self._each(self._steadied(frames)),
             "whole": lambda: self._convert(clip, count),
@@ -167,6 +173,7 @@ class _Bench:
             precision=about.precision,
             device=about.device,
             size="x".join(map(str, self._size)),
+            flow=self._flow,
             stages=timings,
             delay=delay,
             whole=whole,
@@ -190,7 +197,7 @@ class _Bench:
         return {"network": lambda: self._each(lambda: engine.stylize(next(ring), self._mix))}
 
     def _steadied(self, frames: Sequence[Frame]) -> Callable[[], object]:
-        steady = self._stylizer.steady()
+        steady = self._stylizer.steady(flow=self._flow)
         ring = onwards(frames)
         steady.stylize(next(ring), self._mix)
         return lambda: steady.stylize(next(ring), self._mix)
@@ -198,7 +205,7 @@ class _Bench:
     def _convert(self, clip: Path, count: int) -> "Round":
         core, began = time.process_time(), time.perf_counter()
         target = self._folder / "converted.mp4"
-        convert(clip, target, self._mix, model=self._stylizer, flow=FILE_FLOW, overwrite=True)
+        convert(clip, target, self._mix, model=self._stylizer, flow=self._flow, overwrite=True)
         seconds = (time.perf_counter() - began) / count
         return Round([seconds] * count, time.process_time() - core)
 

@@ -16,7 +16,7 @@ FORMAT = "videonst-speed-1"
 STAGES = ("decode", "upload", "network", "download", "flow", "stabiliser", "encode")
 """In the order of the way; upload and download only on a device."""
 
-KEY = ("model", "precision", "device", "size")
+KEY = ("model", "precision", "device", "size", "flow")
 """What tells rows apart."""
 
 
@@ -139,12 +139,12 @@ def draw_plot(path: Path, report: Mapping[str, Any]) -> None:
     pyplot.close(figure)
 
 
-_HEAD = ("model", "size", "device")
+_HEAD = ("model", "size", "device", "flow by")
 
 
 def _names(row: Mapping[str, Any]) -> list[str]:
     name = row["model"] if row["precision"] == "fp32" else f"{row['model']}.{row['precision']}"
-    return [f"`{name}`", row["size"], row["device"]]
+    return [f"`{name}`", row["size"], row["device"], row["flow"]]
 
 
 def _ms(timing: Mapping[str, float] | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from videonst.api import FILE_FLOW, Stylizer
+from videonst.api import Stylizer
 from videonst.demo import CLIP
 from videonst.engines import EngineDescription
 from videonst.engines.onnx import OnnxEngine
@@ -21,7 +21,7 @@ from videonst.sinks import open_sink
 from videonst.sources import open_source
 from videonst.styles import StyleMix
 from videonst.temporal import Stabiliser
-from videonst.temporal.flow import DisFlow, Field, flow_there
+from videonst.temporal.flow import Field, flow_there, open_flow
 
 RATE = 24
 """Frames per second of the clip."""
@@ -154,8 +154,8 @@ def onwards(frames: Sequence[Frame]) -> Iterator[Frame]:
 class FlowBothWays:
     """What the stabiliser asks of the flow for each frame."""
 
-    def __init__(self, frames: Sequence[Frame]) -> None:
-        self._flow = DisFlow(FILE_FLOW)
+    def __init__(self, frames: Sequence[Frame], flow: str) -> None:
+        self._flow = open_flow(flow)
         self._frames = onwards(frames)
         self._past = self._flow.prepare(next(self._frames).pixels)
 
@@ -169,11 +169,13 @@ class FlowBothWays:
 class Stabilising:
     """The stabiliser with flow and paintings at hand: what it costs itself."""
 
-    def __init__(self, stylizer: Stylizer, frames: Sequence[Frame], painted: Sequence[Frame], mix: StyleMix) -> None:
+    def __init__(
+        self, stylizer: Stylizer, frames: Sequence[Frame], painted: Sequence[Frame], mix: StyleMix, flow: str
+    ) -> None:
         of = {id(frame.pixels): picture for frame, picture in zip(frames, painted, strict=True)}
         self._mix = mix
         self._frames = onwards(frames)
-        self._stabiliser = Stabiliser(_AtHand(stylizer.description, of), flow=_FlowAtHand(frames))
+        self._stabiliser = Stabiliser(_AtHand(stylizer.description, of), flow=_FlowAtHand(frames, flow))
         self._stabiliser.stylize(next(self._frames), mix)
 
     def next(self) -> None:
@@ -196,8 +198,8 @@ class _FlowAtHand:
 
     name = "at hand"
 
-    def __init__(self, frames: Sequence[Frame]) -> None:
-        flow = DisFlow(FILE_FLOW)
+    def __init__(self, frames: Sequence[Frame], preset: str) -> None:
+        flow = open_flow(preset)
         self._grey = {id(frame.pixels): flow.prepare(frame.pixels) for frame in frames}
         greys = [self._grey[id(frame.pixels)] for frame in frames]
         self._found = {

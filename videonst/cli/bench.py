@@ -12,7 +12,7 @@ from videonst.errors import InputError
 
 app = typer.Typer(help="Measure: speed, stability.", no_args_is_help=True)
 
-MEASURED = ("tiny", "tiny.int8", "fast", "fast.int8", "full")
+MEASURED = ("tiny", "tiny.int8", "fast", "fast.int8")
 SIZES = ("640x360", "1280x720")
 
 STYLES = ("starry_night", "great_wave", "the_scream", "udnie")
@@ -25,6 +25,7 @@ def speed(
     ] = None,
     size: Annotated[list[str] | None, typer.Option(metavar="WxH", help="Of the frames; repeatable.")] = None,
     device: Device = "auto",
+    flow: Annotated[str, typer.Option(help="How motion is found: ultrafast, fast or medium.")] = "medium",
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each stage.")] = 3,
     seconds: Annotated[float, typer.Option(min=0.01, help="Of one turn of a stage.")] = 1.5,
     start_up: Annotated[bool, typer.Option("--start-up", help="Measure the start of processes too.")] = False,
@@ -58,6 +59,7 @@ def speed(
             device=device,
             rounds=rounds,
             round_seconds=seconds,
+            flow=flow,
             report=lambda line: typer.echo(line, err=True),
         )
         report = make_report(list(rows), machine, measure_start_up() if start_up else None)

@@ -60,7 +60,7 @@ def command(
         import torch
 
         from videonst import learn
-        from videonst.training.learn import LearnSettings
+        from videonst.training.budget import LearnSettings
     except ModuleNotFoundError as error:
         raise InputError(f"learning a style needs {error.name}; run: pip install 'videonst[train]'") from error
     if threads:

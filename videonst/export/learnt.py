@@ -27,8 +27,9 @@ from videonst.perceptual import open_features
 from videonst.sources.image import read_picture
 from videonst.styles import check_name
 from videonst.training import Painting, list_paintings, pick_device
+from videonst.training.budget import STROKE_SIZES, LearnSettings
 from videonst.training.data import read_painting
-from videonst.training.learn import STROKE_SIZES, Learner, LearnProgress, LearnSettings
+from videonst.training.learn import Learner, LearnProgress
 from videonst.training.pictures import gather_pictures
 
 log = logging.getLogger(__name__)
@@ -126,8 +127,8 @@ def learn(
                     base=bank.base,
                     features=perceptual.name,
                     content=words,
-                    steps=learner.step,
-                    seconds=round(learner.seconds, 1),
+                    steps=learner.budget.step,
+                    seconds=round(learner.budget.seconds, 1),
                     strength=settings.strength,
                     stroke_size=settings.stroke_size,
                     seed=settings.seed,

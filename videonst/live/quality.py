@@ -19,8 +19,8 @@ LEAST_LINES: Mapping[str, int] = MappingProxyType({"full": 360, "fast": 288, "ti
 """Below these a smaller model at a larger size looks better than the model itself."""
 
 RELATIVE_COST: Mapping[str, float] = MappingProxyType({"full": 9.5, "fast": 2.7, "tiny": 1.0})
-"""Time per pixel against `tiny`, measured on two Xeon cores (docs/benchmarks/first.md). A first guess: what has been
-measured on this machine goes before it."""
+"""Time per pixel against `tiny`, measured in fp32 on two cores. A first guess: what has been measured on this machine
+goes before it."""
 
 HEADROOM = 0.8
 """Share of the frame interval that a rung may be expected to take, so that a step does not fail at once."""

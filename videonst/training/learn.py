@@ -6,6 +6,8 @@ so that the other styles stay what they are, bit for bit.
 """
 
 import copy
+import hashlib
+import itertools
 import json
 import math
 import time
@@ -32,15 +34,11 @@ from videonst.perceptual.losses import (
     style_statistics,
     total_variation_loss,
 )
+from videonst.training.budget import STROKE_SIZES, Budget, LearnSettings
 from videonst.training.data import balanced, crop_square, resize_short_side, to_tensor
 from videonst.training.recipe import Recipe
 from videonst.training.report import draw_preview
 
-STROKE_SIZES = {"small": 320, "medium": 512, "large": 800}
-"""Short side to which a painting is brought, pixels: the larger, the bolder its strokes. The shipped styles: 512."""
-
-LEARNING_RATE = 6e-2
-"""Peak rate of Adam. A row takes far more than the weights of a network (3e-3)."""
 ADAM_BETAS = (0.9, 0.99)
 GRADIENT_NORM = 1.0
 """Largest norm of the gradient of a row."""
@@ -55,51 +53,9 @@ TRIAL_STEPS = 10
 MIXTURE_SHARPNESS = 8.0
 """How far the mixture that is tried as a start leans to the nearest styles; per loss relative to the nearest."""
 
-EVALUATE_EVERY = 20
+EVALUATE_EVERY = 40
 """Steps a style between two scores."""
-HOLD = 0.5
-"""Share of the budget with the full rate; then it falls on a cosine to 0."""
-SETTLED = 0.005
-"""Relative gain over `PATIENCE` scores below which a score has settled, and the rate falls early."""
-PATIENCE = 6
-SETTLING = 0.3
-"""What then follows, relative to the work until then."""
-
 REPORT_SECONDS, PREVIEW_SECONDS, CHECKPOINT_SECONDS = 0.5, 5.0, 30.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearnSettings:
-    """What decides the result, beside the base, the paintings and the pictures.
-
-    Attributes:
-        minutes: time to learn in, all styles together.
-        steps: number of steps instead of a time; the result is then the same in every run on the same kind of CPU.
-        strength: of the style, 1 as the shipped ones; 2 weighs the painting twice as much against the photograph.
-        stroke_size: key of `STROKE_SIZES`.
-        seed: of the crops and their order.
-        batch, crop: squares a step, and their side in pixels.
-        learning_rate: peak rate of Adam.
-    """
-
-    minutes: float = 5.0
-    steps: int | None = None
-    strength: float = 1.0
-    stroke_size: str = "medium"
-    seed: int = 0
-    batch: int = 4
-    crop: int = 128
-    learning_rate: float = LEARNING_RATE
-
-    def __post_init__(self) -> None:
-        if self.stroke_size not in STROKE_SIZES:
-            raise InputError(f"unknown stroke size {self.stroke_size!r}; expected {', '.join(STROKE_SIZES)}")
-        if not 0 < self.minutes < math.inf:
-            raise InputError(f"the time to learn in is {self.minutes:g} minutes; expected more than 0")
-        if self.steps is not None and self.steps < 1:
-            raise InputError(f"steps is {self.steps}; expected 1 or more")
-        if not 0.1 <= self.strength <= 10:
-            raise InputError(f"the strength of the style is {self.strength:g}; expected 0.1 to 10")
 
 
 @dataclass(frozen=True)
@@ -146,7 +102,7 @@ class Learner:
 
     Attributes:
         best: (styles, 2 x channels), the best rows so far; those of the start before any learning.
-        step, seconds: of work done.
+        budget: what is spent.
 
     Raises:
         InputError: nothing to resume, or the state of another task.
@@ -166,11 +122,10 @@ class Learner:
         compile: bool = False,
         resume: bool = False,
     ) -> None:
-        self._began = time.monotonic()
+        self.budget = Budget(settings)
         self.settings, self.folder, self.names = settings, folder, list(paintings)
         self._device = torch.device(device)
         self._recipe = Recipe(tier=network.tier, steps=1)
-        self._task = {"base": base, "styles": self.names, "settings": asdict(settings) | {"minutes": 0, "steps": 0}}
         self._bank = network.bank.detach().to(self._device)
         self._network = _frozen(network).to(self._device).to(memory_format=torch.channels_last)
         self._features = features.to(self._device, torch.bfloat16)
@@ -180,22 +135,23 @@ class Learner:
         crops = [crop_square(photographs[i % len(photographs)], settings.crop, ZOOM, rng) for i in range(count)]
         order = rng.permutation(count)
         self._crops = torch.cat([to_tensor(crops[i]) for i in order]).to(self._device)
+        given = hashlib.sha256(b"".join(p.tobytes() for p in itertools.chain(*paintings.values(), crops))).hexdigest()
+        self._task: dict[str, Any] = {"base": base, "styles": self.names, "pictures": given, "features": features.name}
+        self._task["settings"] = asdict(settings) | {"minutes": 0, "steps": 0}  # these may change
         self._content: Tensor | None = None
         self._losses = torch.compile(self._compute_losses, dynamic=False) if compile else self._compute_losses
         self._shown = [next(iter(pictures)) for pictures in paintings.values()], photographs
-        self.step, self.seconds = 0, 0.0
         self._scores = [math.nan] * len(self.names)
-        self._settled: float | None = None
-        self._history: list[float] = []
         self._start_with(self._bank[PHOTO + 1 :].mean(0).repeat(len(self.names), 1))
         self.best = self._rows.detach().clone()
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "stop").unlink(missing_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for left in ("stop",) if resume else ("stop", "log.jsonl", self._state_file.name):
+                (folder / left).unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write to {folder}: {error.strerror}; give another target") from error
         if resume:
             self._resume()
-        else:
-            (folder / "log.jsonl").unlink(missing_ok=True)
-            self._state_file.unlink(missing_ok=True)
 
     @property
     def started(self) -> bool:
@@ -222,50 +178,28 @@ class Learner:
         Raises:
             VideoNSTError: the loss is no number, or the folder cannot be written to.
         """
-        self._began -= self.seconds
         self._report = report
         self._told = self._drawn = self._saved = -math.inf
         self._tell("preparing")
         try:
             self._prepare()
-            if self.step == 0:
+            if self.budget.step == 0:
                 self._choose_start()
-            while self._position() < 1 and not self._finished():
-                self._learn_step(self._rate())
-                self.step += 1
-                if self.step % (EVALUATE_EVERY * math.ceil(len(self.names) / self.settings.batch)) == 0:
+            every = EVALUATE_EVERY * math.ceil(len(self.names) / self.settings.batch)
+            while self.budget.share < 1 and not (self.folder / "stop").exists():
+                self._learn_step(self.budget.rate, self.budget.step)
+                self.budget.step += 1
+                if self.budget.step % every == 0:
                     self._evaluate()
                 self._look_after()
             self._evaluate()
+        except OSError as error:
+            raise self._full(error) from error
         finally:
-            self.seconds = time.monotonic() - self._began
             if self.started:
                 self._save()
-                self._draw()
-        self._told = -math.inf
-        self._tell("done")
-
-    # --- budget ------------------------------------------------------------------------------------------------------
-
-    def _position(self) -> float:
-        """Share of the budget that is spent."""
-        if self.settings.steps is not None:
-            return self.step / self.settings.steps
-        return (time.monotonic() - self._began) / (60 * self.settings.minutes)
-
-    def _end(self) -> float:
-        """Where the rate reaches 0."""
-        return 1.0 if self._settled is None else min(1.0, self._settled * (1 + SETTLING))
-
-    def _finished(self) -> bool:
-        return self._position() >= self._end() or (self.folder / "stop").exists()
-
-    def _rate(self) -> float:
-        begin, end = (HOLD if self._settled is None else min(HOLD, self._settled)), self._end()
-        if self._settled is not None:
-            begin = self._settled
-        fallen = min(1.0, max(0.0, (self._position() - begin) / max(end - begin, 1e-9)))
-        return self.settings.learning_rate * (1 + math.cos(math.pi * fallen)) / 2
+        self._draw()
+        self._tell("done", at_once=True)
 
     # --- learning ----------------------------------------------------------------------------------------------------
 
@@ -279,8 +213,7 @@ class Learner:
 
     def _choose_start(self) -> None:
         """The mean of all styles, the nearest one, or a mixture of the nearest: what does best after a few steps."""
-        self._told = -math.inf
-        self._tell("choosing a start")
+        self._tell("choosing a start", at_once=True)
         starts = self._starts()
         if self.settings.steps is None:
             trial = TRIAL_STEPS
@@ -321,15 +254,15 @@ class Learner:
         self._rows = rows.detach().clone().requires_grad_()
         self._optimiser = torch.optim.Adam([self._rows], betas=ADAM_BETAS)
 
-    def _learn_step(self, rate: float, step: int | None = None) -> None:
+    def _learn_step(self, rate: float, step: int) -> None:
         """One step of Adam on the rows, on the squares and styles of that step."""
         batch, count = self.settings.batch, TRAINING_CROPS
-        first = (self.step if step is None else step) * batch
+        first = step * batch
         crops = [balanced(first + i, count, self.settings.seed) for i in range(batch)]
         slots = [(first + i) % len(self.names) for i in range(batch)]
         loss = self._batch_losses([VALIDATION_CROPS + c for c in crops], slots).mean()
         if not torch.isfinite(loss):
-            raise VideoNSTError(f"the loss is {loss.item()} at step {self.step}; learn again with a lower rate")
+            raise VideoNSTError(f"the loss is {loss.item()} at step {step}; learn again with a lower rate")
         self._optimiser.param_groups[0]["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -347,12 +280,8 @@ class Learner:
             if not score >= self._scores[i]:
                 self._scores[i] = score
                 self.best[i] = self._rows[i].detach()
-        self._history.append(sum(self._scores))
-        self._log({"step": self.step, "seconds": round(time.monotonic() - self._began, 1), "scores": scores})
-        if self._settled is None and len(self._history) > PATIENCE:
-            before, now = self._history[-1 - PATIENCE], self._history[-1]
-            if before - now < SETTLED * before:
-                self._settled = self._position()
+        self.budget.record(sum(self._scores))
+        self._log({"step": self.budget.step, "seconds": round(self.budget.seconds, 1), "scores": scores})
 
     def _measure(self) -> list[float]:
         """The score of every row, on the squares kept for it."""
@@ -412,7 +341,7 @@ class Learner:
     # --- what is seen and kept ---------------------------------------------------------------------------------------
 
     def _look_after(self) -> None:
-        self._tell("learning" if self._settled is None else "settling")
+        self._tell("learning" if self.budget.settled is None else "settling")
         now = time.monotonic()
         if now - self._drawn >= PREVIEW_SECONDS:
             self._draw()
@@ -421,19 +350,21 @@ class Learner:
             self._save()
             self._saved = time.monotonic()
 
-    def _tell(self, state: str) -> None:
+    def _tell(self, state: str, *, at_once: bool = False) -> None:
         now = time.monotonic()
-        if now - self._told < REPORT_SECONDS:
+        if not at_once and now - self._told < REPORT_SECONDS:
             return
         self._told = now
-        seconds, share = now - self._began, min(1.0, self._position() / self._end())
-        if state == "done":
-            share, left = 1.0, 0.0
-        elif self.settings.steps is None:
-            left = max(0.0, 60 * self.settings.minutes * self._end() - seconds)
-        else:
-            left = seconds / max(share, 1e-3) * (1 - share) if share else math.nan
-        progress = LearnProgress(self.step, share, seconds, left, self.scores, state, self._features.name)
+        budget, done = self.budget, state == "done"
+        progress = LearnProgress(
+            budget.step,
+            1.0 if done else min(1.0, budget.share),
+            budget.seconds,
+            0.0 if done else budget.seconds_left,
+            self.scores,
+            state,
+            self._features.name,
+        )
         _write(self.folder / "progress.json", json.dumps(_plain(asdict(progress))).encode())
         self._report(progress)
 
@@ -452,12 +383,12 @@ class Learner:
     def _save(self) -> None:
         state = {
             "task": self._task,
-            "step": self.step,
-            "seconds": time.monotonic() - self._began,
+            "step": self.budget.step,
+            "seconds": self.budget.seconds,
             "rows": self._rows.detach(),
             "best": self.best,
             "scores": self._scores,
-            "history": self._history,
+            "history": self.budget.history,
             "optimiser": self._optimiser.state_dict(),
         }
         part = self._state_file.with_suffix(".part")
@@ -466,9 +397,10 @@ class Learner:
             part.replace(self._state_file)
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
             part.unlink(missing_ok=True)
-            raise VideoNSTError(
-                f"cannot write to {self.folder}: {error}; free some space and go on with --resume"
-            ) from error
+            raise self._full(error) from error
+
+    def _full(self, error: Exception) -> VideoNSTError:
+        return VideoNSTError(f"cannot write to {self.folder}: {error}; free some space and go on with --resume")
 
     def _resume(self) -> None:
         if not self.resumable:
@@ -480,13 +412,13 @@ class Learner:
             raise InputError(f"{self._state_file} is damaged; learn without --resume") from error
         if task != self._task:
             raise InputError(
-                f"{self.folder} holds another task (other paintings, base or settings); "
+                f"{self.folder} holds another task (other pictures, features, base or settings); "
                 "give those it was begun with, or learn without --resume"
             )
         self._start_with(state["rows"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self.best, self._scores, self._history = state["best"], state["scores"], state["history"]
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.best, self._scores = state["best"], state["scores"]
+        self.budget.resume(state["step"], state["seconds"], state["history"])
 
 
 def _frozen(network: StyleNetwork) -> StyleNetwork:

@@ -1,0 +1,179 @@
+"""The speed benchmark: what it measures is there and adds up, and its reports say it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from videonst.bench import floor, stages
+from videonst.bench.floor import Convolution, Limits, count_convolutions, floor_ms
+from videonst.bench.machine import describe_machine, forget_peak, peak_resident_mb, resident_mb
+from videonst.bench.speed import measure_speed
+from videonst.bench.speed_report import comparison, make_report, tables
+from videonst.bench.stages import BoundFrames, Round, measure_alternating, sample_frames
+from videonst.cli import app
+from videonst.engines.onnx import OnnxEngine
+from videonst.errors import InputError
+from videonst.models import find_model
+from videonst.styles import StyleMix
+
+
+@pytest.fixture(scope="module")
+def report(small_model: Path) -> dict:
+    rows = measure_speed([small_model], [(64, 48)], device="cpu", rounds=1, round_seconds=0.01)
+    return make_report(list(rows), describe_machine(), {"help": [0.1, 0.2, 0.3]})
+
+
+def test_every_stage_is_measured(report):
+    (row,) = report["rows"]
+    assert list(row["stages"]) == ["decode", "network", "flow", "stabiliser", "encode"]
+    for timing in (*row["stages"].values(), row["delay"], row["whole"]):
+        assert timing["frames"] >= 3
+        assert 0 < timing["p50"] <= timing["p95"] <= timing["p99"]
+        assert 0 < timing["ms"] < 10_000
+    assert (row["model"], row["precision"], row["device"], row["size"]) == ("tiny", "fp32", "cpu", "64x48")
+    assert row["fps"] == pytest.approx(1000 / row["whole"]["ms"], rel=1e-3)
+    assert row["bound_ms"] >= max(timing["ms"] for timing in row["stages"].values()) - 1e-3
+    assert row["from_floor"] == pytest.approx(row["stages"]["network"]["ms"] / row["floor_ms"], rel=0.01)
+
+
+def test_rounds_alternate_and_the_first_does_not_count():
+    order = []
+
+    def stage(name: str, seconds: list[float]):
+        times = iter(seconds)
+
+        def run() -> Round:
+            order.append(name)
+            value = next(times)
+            return Round([value, 3 * value], 8 * value)
+
+        return run
+
+    found = measure_alternating({"a": stage("a", [9, 1, 2, 4]), "b": stage("b", [1, 1, 1])}, 3, warm=("b",))
+    assert order == ["a", *("a", "b") * 3]
+    a = found["a"]  # means of the rounds: 2, 4, 8 s
+    assert (a.ms, a.frames, a.core_ms) == (4000, 6, 8000)
+    assert (a.p50, a.p99) == (3000, 12000)  # of 1, 2, 3, 4, 6, 12 s
+
+
+@pytest.mark.parametrize("size", [(640, 360), (64, 48)])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_work_of_tiny_is_counted_as_by_hand(size, precision):
+    """`tiny`: 12x12 stride 4 to 32 channels, eight 3x3 of 32 at a quarter, 3x3 to 16 at half, 3x3 to 12."""
+    width, height = size
+    quarter, half = width * height // 16, width * height // 4
+    macs = [quarter * 3 * 144 * 32, *[quarter * 9 * 32 * 32] * 8, half * 9 * 32 * 16, half * 9 * 16 * 12]
+    found = count_convolutions(find_model("tiny", precision=precision), size)
+    assert [c.macs for c in found] == macs
+    kinds = ["int8"] * 10 + ["fp32"] if precision == "int8" else ["fp32"] * 11
+    assert [c.kind for c in found] == kinds
+    body, byte = found[1], 1 if precision == "int8" else 4
+    assert body.moved == byte * (((width // 4 + 2) * (height // 4 + 2) + quarter) * 32 + 9 * 32 * 32)
+
+
+def test_floor_is_the_slower_of_computing_and_moving():
+    limits = Limits({"fp32": 1e9, "int8": 4e9}, copy=1e8)
+    busy, wide = Convolution("fp32", macs=10**7, moved=10**5), Convolution("int8", macs=10**6, moved=10**6)
+    assert floor_ms([busy], limits) == pytest.approx(10)
+    assert floor_ms([wide], limits) == pytest.approx(10)
+    assert floor_ms([busy, wide], limits) == pytest.approx(20)
+
+
+def test_limits_are_measured(monkeypatch):
+    monkeypatch.setattr(floor, "_TRIES", 2)
+    floor.matrix_rates.cache_clear()
+    limits = floor.measure_limits([Convolution("fp32", 1, 10**6)])
+    floor.matrix_rates.cache_clear()
+    assert limits.rates.keys() == {"fp32", "int8"}
+    assert min(*limits.rates.values(), limits.copy) > 1e7
+
+
+def test_bound_frames_give_what_the_engine_gives(small_model):
+    """The path that times upload, network and download apart, with the processor's own memory in place of a GPU's."""
+    engine, mix = OnnxEngine(small_model, "cpu"), StyleMix.parse("a:0.5,b:0.5")
+    frames = [frame for _, frame in zip(range(3), sample_frames((64, 48)), strict=False)]
+    bound = BoundFrames(engine, frames, mix, memory="cpu")
+    for frame in (frames[1], frames[2], frames[0]):
+        bound.upload()
+        bound.compute()
+        np.testing.assert_array_equal(bound.download(), engine.stylize(frame, mix).pixels)
+
+
+def test_sample_frames_go_on_for_ever():
+    ring = sample_frames((32, 18))
+    frames = [next(ring) for _ in range(140)]
+    assert [frame.pts for frame in frames] == list(range(140))
+    assert {frame.pixels.shape for frame in frames} == {(18, 32, 3)}
+    assert np.array_equal(frames[0].pixels, frames[132].pixels)
+
+
+def test_flow_at_hand_is_what_the_search_finds():
+    frames = [frame for _, frame in zip(range(3), sample_frames((64, 48)), strict=False)]
+    at_hand, search = stages._FlowAtHand(frames, "medium"), stages.open_flow("medium")
+    greys = [at_hand.prepare(frame.pixels) for frame in frames]
+    np.testing.assert_array_equal(at_hand.flow(greys[1], greys[0]), search.flow(greys[1], greys[0]))
+
+
+@pytest.mark.skipif(resident_mb() is None, reason="this system does not tell the memory of a process")
+def test_peak_memory_can_be_forgotten():
+    block = np.ones(60_000_000, np.uint8)
+    high = peak_resident_mb()
+    del block
+    forget_peak()
+    assert peak_resident_mb() < high - 40
+
+
+def test_report_of_the_command(small_model, tmp_path):
+    target, plot = tmp_path / "speed.json", tmp_path / "speed.png"
+    options = ["--size", "64x48", "--rounds", "1", "--seconds", "0.01", "--device", "cpu"]
+    done = CliRunner().invoke(app, ["bench", "speed", "-m", str(small_model), *options, "--json", str(target)])
+    assert done.exit_code == 0, done.output
+    assert "| `tiny` | 64x48 | cpu | medium |" in done.output
+    report = json.loads(target.read_text())
+    assert report["machine"]["versions"]["numpy"] == np.__version__
+    pytest.importorskip("matplotlib")
+    done = CliRunner().invoke(app, ["bench", "speed", "--show", str(target), "--plot", str(plot)])
+    assert done.exit_code == 0
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    done = CliRunner().invoke(app, ["bench", "speed", "--compare", str(target), str(target)])
+    assert done.output.strip().splitlines()[-1].count("1.00") == 7
+
+
+def test_comparison_is_new_over_old(report):
+    new = json.loads(json.dumps(report))
+    new["rows"][0]["stages"]["network"]["ms"] *= 2
+    new["rows"].append(new["rows"][0] | {"size": "1x1"})
+    lines = comparison(report, new).splitlines()
+    assert len(lines) == 3  # only what both have
+    assert dict(zip(lines[0].split(" | "), lines[2].split(" | "), strict=True))["network"] == "2.00"
+    with pytest.raises(InputError, match="nothing to compare"):
+        comparison(report, {**report, "rows": []})
+
+
+def test_table_has_the_start(report):
+    assert "| help | 0.20 | 0.10 | 0.30 |" in tables(report)
+
+
+@pytest.mark.parametrize(
+    ("args", "wrong"),
+    [
+        (["--size", "65x48"], "expected even numbers"),
+        (["--size", "720p"], "a size to measure is WIDTHxHEIGHT"),
+        (["--show", "absent.json"], "cannot read absent.json"),
+        (["--compare", __file__, __file__], "is no JSON"),
+    ],
+)
+def test_bad_input(args, wrong):
+    done = CliRunner().invoke(app, ["bench", "speed", "-m", "tiny", *args])
+    assert isinstance(done.exception, InputError)
+    assert wrong in str(done.exception)
+
+
+def test_a_row_says_how_well_the_stages_overlap(report):
+    rows = list(measure_alternating({"x": lambda: Round([0.01], 0.01)}, 1).values())
+    assert rows[0].fps == pytest.approx(100)
+    assert replace(rows[0], ms=5).fps == 200

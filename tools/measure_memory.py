@@ -1,0 +1,87 @@
+"""Peak memory of `convert` on a short clip and on a long one, as docs/benchmarks/speed.md reports it.
+
+    python tools/measure_memory.py [--seconds 10 600] [--size 1280x720] [--model tiny.int8] [--json …]
+
+Each in a process of its own (VmHWM). Without --model frames pass untouched: decoding, queues and encoding alone, which
+is what could grow with the length. The long clip is the short one's packets over and over. Linux only.
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import av
+
+from videonst.bench.machine import describe_machine
+from videonst.bench.stages import RATE, sample_frames, write_clip
+from videonst.resize import Resize
+
+CONVERT = """
+import sys, videonst
+from videonst.bench.machine import peak_resident_mb
+source, target, model = sys.argv[1:]
+if model:
+    videonst.convert(source, target, "udnie", model=model, device="cpu")
+else:
+    videonst.convert(source, target, engine="none")
+print(peak_resident_mb())
+"""
+LIMIT = 1.10
+"""Of the long clip's peak over the short one's."""
+
+
+def repeat(clip: Path, target: Path, times: int) -> None:
+    """The packets of `clip`, `times` over."""
+    with av.open(str(target), "w") as out:
+        with av.open(str(clip)) as source:
+            stream = out.add_stream_from_template(source.streams.video[0])
+        offset = 0
+        for _ in range(times):
+            with av.open(str(clip)) as source:
+                video = source.streams.video[0]
+                for packet in source.demux(video):
+                    if packet.size:
+                        packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
+                        packet.stream = stream
+                        out.mux(packet)
+                offset += video.duration
+
+
+def peak(clip: Path, target: Path, model: str) -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", CONVERT, str(clip), str(target), model],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=3600,
+    )  # fmt: skip
+    return float(done.stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, nargs=2, default=(10, 600))
+    parser.add_argument("--size", default="1280x720")
+    parser.add_argument("--model", default="")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    short, long = args.seconds
+    size = Resize.parse(args.size).size
+    report = {"machine": describe_machine(), "size": args.size, "model": args.model or "none", "peak_mb": {}}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_clip(folder / "short.mp4", itertools.islice(sample_frames(size), short * RATE))
+        repeat(folder / "short.mp4", folder / "long.mp4", long // short)
+        for clip, seconds in (("short", short), ("long", long)):
+            report["peak_mb"][f"{seconds} s"] = peak(folder / f"{clip}.mp4", folder / f"{clip}.out.mp4", args.model)
+    first, second = report["peak_mb"].values()
+    report["ratio"] = round(second / first, 3)
+    print(json.dumps(report, indent=1))
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    sys.exit(0 if report["ratio"] <= LIMIT else f"{report['ratio']} is over {LIMIT}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Puts the tables of docs/benchmarks/speed.md, and README's, in place from the JSON beside it.
+
+    python tools/report_speed.py
+
+Tables stand between `<!-- NAME: begin -->` and `<!-- NAME: end -->`; the words around them are written by hand.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from compare_layouts import table as layout_table
+
+from videonst.bench.speed_report import draw_plot, read_report, tables
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "benchmarks"
+
+
+def fill(path: Path, name: str, text: str) -> None:
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    content = path.read_text()
+    assert pattern.search(content), f"{path} has no place for {name}"
+    path.write_text(pattern.sub(lambda _: f"{begin}\n{text}\n{end}", content))
+
+
+def about(machine: dict) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return f"{machine['processor']}, {machine['cores']} cores, load {machine['load_1_minute']} at the start; {versions}"
+
+
+def main() -> None:
+    page = FOLDER / "speed.md"
+    speed = read_report(FOLDER / "speed.json")
+    for name in ("speed-full", "speed-flow-fast"):
+        if (FOLDER / f"{name}.json").exists():
+            speed["rows"] += read_report(FOLDER / f"{name}.json")["rows"]
+    fill(page, "machine", about(speed["machine"]))
+    fill(page, "speed", tables(speed))
+    draw_plot(FOLDER / "speed.png", {**speed, "rows": [row for row in speed["rows"] if row["flow"] == "medium"]})
+    layouts = json.loads((FOLDER / "layouts.json").read_text())
+    fill(page, "layouts", layout_table(layouts["rows"]))
+    memory = json.loads((FOLDER / "memory.json").read_text())
+    peaks = ", ".join(f"{mb:.0f} MB for {seconds}" for seconds, mb in memory["peak_mb"].items())
+    fill(page, "memory", f"{memory['size']}, engine {memory['model']}: {peaks}; ratio {memory['ratio']:.2f}.")
+
+
+if __name__ == "__main__":
+    main()
