@@ -65,14 +65,14 @@ def test_layers_do_not_depend_on_what_else_is_asked(compact: Compact):
 
 
 def test_is_near_vgg(compact: Compact, data: Path):
-    """On held-out photographs: relu1_1 exact up to half precision, the others within a part of their variance."""
+    """On held-out photographs: relu1_1 exact up to half precision, to relu4_1 within a part of their variance."""
     vgg = Vgg19(data / "vgg19-features.safetensors")
     for path in sorted((data / "heldout").iterdir())[:3]:
         image = to_tensor(resize_short_side(read_image(path), 128))
         with torch.inference_mode():
             found, wanted = compact(image, Compact.layers), vgg(image, Compact.layers)
         torch.testing.assert_close(found["relu1_1"], wanted["relu1_1"], rtol=1e-2, atol=1.0)
-        for name, most in (("relu2_1", 0.15), ("relu3_1", 0.35), ("relu4_1", 0.45), ("relu5_1", 0.75)):
+        for name, most in (("relu2_1", 0.15), ("relu3_1", 0.35), ("relu4_1", 0.45)):
             w = wanted[name]
             error = (found[name] - w).square().sum() / (w - w.mean((2, 3), keepdim=True)).square().sum()
             assert error < most, (path.name, name)
