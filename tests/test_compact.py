@@ -14,7 +14,7 @@ from videonst.cli import app  # noqa: E402
 from videonst.errors import InputError  # noqa: E402
 from videonst.models import find_shipped  # noqa: E402
 from videonst.perceptual import Vgg19, features, open_features, style_statistics  # noqa: E402
-from videonst.perceptual.compact import WEIGHTS, Compact, open_compact  # noqa: E402
+from videonst.perceptual.compact import WEIGHTS, Compact, Relu, open_compact  # noqa: E402
 from videonst.training import Trainer, list_paintings, make_recipe  # noqa: E402
 from videonst.training.data import read_image, resize_short_side, to_tensor  # noqa: E402
 
@@ -72,7 +72,7 @@ def test_is_near_vgg(compact: Compact, data: Path):
         with torch.inference_mode():
             found, wanted = compact(image, Compact.layers), vgg(image, Compact.layers)
         torch.testing.assert_close(found["relu1_1"], wanted["relu1_1"], rtol=1e-2, atol=1.0)
-        for name, most in (("relu2_1", 0.15), ("relu3_1", 0.3), ("relu4_1", 0.4), ("relu5_1", 0.75)):
+        for name, most in (("relu2_1", 0.15), ("relu3_1", 0.35), ("relu4_1", 0.45), ("relu5_1", 0.75)):
             w = wanted[name]
             error = (found[name] - w).square().sum() / (w - w.mean((2, 3), keepdim=True)).square().sum()
             assert error < most, (path.name, name)
@@ -130,3 +130,10 @@ def test_run_goes_on_with_its_own_features_only(folders: Path, compact: Compact,
         trainer(open_compact(), features="vgg19")
     with pytest.raises(InputError, match=r"features compact lack relu3_3; they have relu1_1"):
         trainer(open_compact(), content_layer="relu3_3")
+
+
+def test_relu_equals_torch_with_its_gradient():
+    x = torch.randn(2, 4, 5, 6, requires_grad=True)
+    ours, theirs = Relu.apply(x), torch.relu(x)
+    assert torch.equal(ours, theirs)
+    assert torch.equal(*(torch.autograd.grad(y.square().sum(), x)[0] for y in (ours, theirs)))

@@ -215,6 +215,12 @@ def test_a_film_goes_on_after_a_picture_that_diverged(painting, monkeypatch, cap
 # Pictures
 
 
+def test_scales_that_are_too_small_leave_their_steps_to_the_next():
+    assert painter._plan(1024, 768, (10, 20, 30)) == [((512, 384), 30), ((1024, 768), 30)]
+    assert painter._plan(1280, 1024, (10, 20, 30)) == [((320, 256), 10), ((640, 512), 20), ((1280, 1024), 30)]
+    assert painter._plan(64, 48, (10, 20, 30)) == [((64, 48), 60)]
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_lowers_its_loss(painting, name):
     preset = replace(PRESETS[name].with_steps(12), start="content", half=False)
@@ -357,7 +363,7 @@ def test_a_model_refuses_a_picture_with_what_to_do():
 
 
 def test_memory_is_refused_with_a_size_that_fits(painting):
-    limit = memory.parse_bytes("1.2GB")
+    limit = memory.parse_bytes("2GB")
     optimiser = engine(painting, memory=limit)
     with pytest.raises(InputError, match="--resize") as raised:
         optimiser.check(3840, 2160)

@@ -25,8 +25,9 @@ from videonst.training.data import to_tensor
 
 log = logging.getLogger(__name__)
 
-LEAST_COARSE_SIDE = 64
-"""Pixels of the short side, below which a coarser scale is left out."""
+LEAST_COARSE_SIDE = 256
+"""Pixels of the short side, below which a coarser scale is left out: it makes strokes bolder, but loses content that
+the finer one needs steps to find again."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,7 @@ class Painter:
         """
         height, width = photo.shape[:2]
         self.check(width, height)
-        sizes = [(max(1, round(width / 2**i)), max(1, round(height / 2**i))) for i in reversed(range(len(steps)))]
-        plan = [(size, n) for size, n in zip(sizes, steps, strict=True) if min(size) >= LEAST_COARSE_SIDE]
-        plan = plan or [(sizes[-1], sum(steps))]
+        plan = _plan(width, height, steps)
         clock = _Clock([(size[0] * size[1], n) for size, n in plan])
         image = self._tensor(scaled(beginning, plan[0][0]))
         with explained(width, height):
@@ -224,6 +223,14 @@ class _Clock:
             self._started, self._done = now, 0
             return None
         return (now - self._started) / max(self._done, 1) * sum(self._costs[self.step :])
+
+
+def _plan(width: int, height: int, steps: Sequence[int]) -> list[tuple[tuple[int, int], int]]:
+    """Size and steps of each scale, coarse to fine; the steps of those left out go to the coarsest that is not."""
+    scales = [(round(width / 2**i), round(height / 2**i)) for i in reversed(range(len(steps)))]
+    left_out = sum(min(size) < LEAST_COARSE_SIDE for size in scales[:-1])
+    kept = [sum(steps[: left_out + 1]), *steps[left_out + 1 :]]
+    return list(zip(scales[left_out:], kept, strict=True))
 
 
 def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:

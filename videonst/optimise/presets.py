@@ -83,7 +83,7 @@ PRESETS: Mapping[str, Preset] = {
             name="gatys2016", history=100, spectrum=0.0, steps=(500,), next_steps=(500,), start="content", half=False
         ),
         Preset(name="draft", steps=(40,), next_steps=(15,)),
-        Preset(name="good", steps=(30, 180), next_steps=(40,), lags=(1, 4)),
+        Preset(name="good", steps=(30, 240), next_steps=(40,), lags=(1, 4)),
         Preset(name="best", steps=(60, 400), next_steps=(80,), lags=(1, 2, 4), passes=3, window=8),
     )
 }
