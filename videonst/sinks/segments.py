@@ -163,8 +163,8 @@ class SegmentedVideoSink:
         self._parts.write(_PACKETS.format(len(self._done)), done.to_json())
         (self._parts.folder / _STATE.format(len(self._done))).unlink(missing_ok=True)
         self._done.append(done)
-        # PyAV's objects refer to each other in circles, and an encoder holds some 90 MB at 1280x720 that Python does not
-        # see when it decides whether to collect.
+        # PyAV's objects refer to each other in circles, and an encoder holds some 90 MB at 1280x720 that Python does
+        # not see when it decides whether to collect.
         del segment
         gc.collect()
 
