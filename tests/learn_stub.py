@@ -16,7 +16,7 @@ import numpy as np
 from videonst.bank import StyleBank
 from videonst.engines.metadata import StyleInfo
 
-PATIENCE = 60.0
+PATIENCE = 150.0
 
 
 def main() -> None:

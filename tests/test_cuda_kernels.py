@@ -1,7 +1,7 @@
 """Every operator of the half-precision files has a kernel on CUDA for its version and type.
 
-What a GPU would say at load, where there is none: kernels are looked up in ONNX Runtime's table, its
-docs/OperatorKernels.md at commit 001d12d2, section CUDAExecutionProvider, which this copies for the operators that are used.
+What a GPU would say at load, where there is none: kernels are looked up in ONNX Runtime's own table (its
+docs/OperatorKernels.md at commit 001d12d2, section CUDAExecutionProvider), copied here for the operators that are used.
 """
 
 from pathlib import Path

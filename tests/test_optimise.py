@@ -363,7 +363,7 @@ def test_a_model_refuses_a_picture_with_what_to_do():
 
 
 def test_memory_is_refused_with_a_size_that_fits(painting):
-    limit = memory.parse_bytes("1.2GB")
+    limit = memory.parse_bytes("2GB")
     optimiser = engine(painting, memory=limit)
     with pytest.raises(InputError, match="--resize") as raised:
         optimiser.check(3840, 2160)

@@ -67,8 +67,8 @@ def running(settings: ServeSettings, port: int = 0, **tls: Path) -> Iterator[Pag
         assert not thread.is_alive(), "the server does not end"
 
 
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
+def wait_until(condition: Callable[[], Any], patience: float = PATIENCE) -> None:
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)

@@ -15,8 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from live_measure import SIZE, STEADY_RATE, clip_at_rate, machine, summary
+from live_measure import SIZE, STEADY_RATE, clip_at_rate, summary
 
+from videonst.bench.machine import describe_machine
 from videonst.demo import CLIP
 from videonst.live.capture import Capture
 from videonst.live.controls import AUTO, Controls
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=CLIP)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    before = machine()
+    before = describe_machine()
     with tempfile.TemporaryDirectory() as folder:
         clip = clip_at_rate(args.source, Path(folder) / "clip.mp4", STEADY_RATE)
         engines = Engines()

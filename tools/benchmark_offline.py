@@ -1,6 +1,6 @@
 """Measures the optimise engine: docs/benchmarks/offline.md.
 
-    python tools/benchmark_offline.py reference picture film memory sheets report [--work DIR] [--threads 1]
+    python tools/benchmark_offline.py reference picture film memory sheets report [--work DIR] [--pictures 1]
 
 Every part keeps what it has done in DIR (default: offline-benchmark) and goes on from there when it is run again.
 Photographs, paintings and VGG-19 come from the data folder: VIDEONST_DATA, else ../shared/data. Needs extra [train].
@@ -63,6 +63,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("offline-benchmark"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--features", nargs="+", default=["vgg19", "compact"])
+    parser.add_argument("--pictures", type=int, help="only the first N of reference and picture (3 in all)")
+    parser.add_argument("--clips", nargs="+", help="only these of film, such as alley_1 juggle")
     parser.add_argument("--size", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -118,7 +120,7 @@ def jobs() -> list[tuple[str, tuple[int, int]]]:
 
 def reference(args: argparse.Namespace) -> None:
     """`gatys2016`, 500 steps of L-BFGS; a checkpoint every 25."""
-    for name, size in jobs():
+    for name, size in jobs()[: args.pictures]:
         folder = args.work / f"reference-{name}-{size[0]}"
         folder.mkdir(exist_ok=True)
         photo, style = photograph(size), painting(name)
@@ -157,7 +159,7 @@ def reference(args: argparse.Namespace) -> None:
 def picture(args: argparse.Namespace) -> None:
     """`good` on each network: the curve of CPU seconds and true losses."""
     for features in args.features:
-        for name, size in jobs():
+        for name, size in jobs()[: args.pictures]:
             out = args.work / f"good-{features}-{name}-{size[0]}.json"
             if out.exists():
                 continue
@@ -213,7 +215,7 @@ def film(args: argparse.Namespace) -> None:
         engine = OptimiseEngine(str(style), "good", features=Vgg19(VGG), device="cpu")
         for clip, (frames, motions) in clips().items():
             out = args.work / f"film-{name}-{clip}.json"
-            if out.exists():
+            if out.exists() or (args.clips and clip not in args.clips):
                 continue
             follow = engine.clip(DisFlow("medium"))
             follow.store = Kept(args.work / f"film-{name}-{clip}")
@@ -385,11 +387,11 @@ def film_table(found: dict) -> list[str]:
     lines = [
         "## Film",
         "",
-        f"`good` on VGG-19, frames shrunk to {FILM_WIDTH} pixels wide; four frames of each Sintel excerpt, measured on "
+        "`good` on VGG-19, frames shrunk to the size that is given; four frames of each Sintel excerpt, measured on "
         f"its pair with true motion, and {FILM_FRAMES} of `juggle.mp4` with estimated motion (alone: three pairs). "
         "Warping error as `videonst bench stability` has it.",
         "",
-        "| painting | clip | warping error alone | as film | change | style loss film / alone | "
+        "| painting | clip, size | warping error alone | as film | change | style loss film / alone | "
         "sharpness film / alone | input's own error |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -399,7 +401,8 @@ def film_table(found: dict) -> list[str]:
             alone, moved = row["alone"], row["film"]
             change = 100 * (moved["warping_error"] / alone["warping_error"] - 1)
             lines.append(
-                f"| {name} | {key.removeprefix(f'film-{name}-')} | {alone['warping_error']:.4f} | "
+                f"| {name} | {key.removeprefix(f'film-{name}-')}, {row['size'][0]}x{row['size'][1]} | "
+                f"{alone['warping_error']:.4f} | "
                 f"{moved['warping_error']:.4f} | {change:+.0f} % | {moved['style'] / alone['style']:.2f} | "
                 f"{moved['sharpness'] / alone['sharpness']:.2f} | {row['input']:.4f} |"
             )

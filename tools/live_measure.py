@@ -1,11 +1,8 @@
 """What the two tools that measure live painting share."""
 
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -25,24 +22,6 @@ def clip_at_rate(source: Path, target: Path, rate: int, size: tuple[int, int] = 
             pixels = cv2.resize(frame.pixels, size, interpolation=cv2.INTER_AREA)
             sink.write(replace(frame, pixels=pixels, pts=number, time_base=Fraction(1, rate), duration=1))
     return target
-
-
-def machine() -> dict:
-    cpu = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in cpu.read_text().splitlines() if "model name" in line]
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "load_1_minute": round(os.getloadavg()[0], 1),
-        "system": platform.platform(),
-        "onnxruntime": version("onnxruntime-gpu"),
-        "opencv": version("opencv-python"),
-    }
-
-
-def resident_mb() -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return round(int(line.split()[1]) / 1024, 1)
 
 
 def summary(delays: Sequence[float], seconds: float) -> dict:

@@ -9,7 +9,6 @@ is what could grow with the length. The long clip is the short one's packets ove
 import argparse
 import itertools
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,19 +16,10 @@ from pathlib import Path
 import av
 
 from videonst.bench.machine import describe_machine
+from videonst.bench.peak import peak_of_convert
 from videonst.bench.stages import RATE, sample_frames, write_clip
 from videonst.resize import Resize
 
-CONVERT = """
-import sys, videonst
-from videonst.bench.machine import peak_resident_mb
-source, target, model = sys.argv[1:]
-if model:
-    videonst.convert(source, target, "udnie", model=model, device="cpu")
-else:
-    videonst.convert(source, target, engine="none")
-print(peak_resident_mb())
-"""
 LIMIT = 1.10
 """Of the long clip's peak over the short one's."""
 
@@ -51,14 +41,6 @@ def repeat(clip: Path, target: Path, times: int) -> None:
                 offset += video.duration
 
 
-def peak(clip: Path, target: Path, model: str) -> float:
-    done = subprocess.run(
-        [sys.executable, "-c", CONVERT, str(clip), str(target), model],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=3600,
-    )  # fmt: skip
-    return float(done.stdout)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, nargs=2, default=(10, 600))
@@ -74,7 +56,8 @@ def main() -> None:
         write_clip(folder / "short.mp4", itertools.islice(sample_frames(size), short * RATE))
         repeat(folder / "short.mp4", folder / "long.mp4", long // short)
         for clip, seconds in (("short", short), ("long", long)):
-            report["peak_mb"][f"{seconds} s"] = peak(folder / f"{clip}.mp4", folder / f"{clip}.out.mp4", args.model)
+            peak = peak_of_convert(folder / f"{clip}.mp4", folder / f"{clip}.out.mp4", args.model)
+            report["peak_mb"][f"{seconds} s"] = peak
     first, second = report["peak_mb"].values()
     report["ratio"] = round(second / first, 3)
     print(json.dumps(report, indent=1))

@@ -25,6 +25,26 @@ def fill(path: Path, name: str, text: str) -> None:
     path.write_text(pattern.sub(lambda _: f"{begin}\n{text}\n{end}", content))
 
 
+ABOUT = {
+    "tiny": ("0.09 M", "0.5 MB", "weak machines, live"),
+    "fast": ("0.41 M", "1.9 MB", "the default"),
+    "full": ("1.66 M", "7.0 MB", "GPUs; trained least so far, and on a par with `fast`"),
+}
+"""Weights, size of the fp32 file and use of each tier, for README."""
+
+
+def headline(rows: list[dict]) -> str:
+    """README's table, at 640x360."""
+    alone = [row for row in rows if row["flow"] == "medium"]
+    network = {(row["model"], row["precision"]): 1000 / row["stages"]["network"]["ms"] for row in alone}
+    whole = {(row["model"], row["flow"]): row["fps"] for row in rows if row["precision"] == "int8"}
+    lines = [["model", "weights", "file", "network, fps", "in 8 bits", "file to file, 8 bits", "for"], ["---"] * 7]
+    for tier, (weights, size, use) in ABOUT.items():
+        rates = (network.get((tier, "fp32")), network.get((tier, "int8")), whole.get((tier, "fast")))
+        lines.append([f"`{tier}`", weights, size, *("" if rate is None else f"{rate:.0f}" for rate in rates), use])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def about(machine: dict) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return f"{machine['processor']}, {machine['cores']} cores, load {machine['load_1_minute']} at the start; {versions}"
@@ -39,6 +59,7 @@ def main() -> None:
     fill(page, "machine", about(speed["machine"]))
     fill(page, "speed", tables(speed))
     draw_plot(FOLDER / "speed.png", {**speed, "rows": [row for row in speed["rows"] if row["flow"] == "medium"]})
+    fill(ROOT / "README.md", "headline", headline([row for row in speed["rows"] if row["size"] == "640x360"]))
     layouts = json.loads((FOLDER / "layouts.json").read_text())
     fill(page, "layouts", layout_table(layouts["rows"]))
     memory = json.loads((FOLDER / "memory.json").read_text())

@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from live_measure import STEADY_RATE, clip_at_rate, machine, resident_mb, summary
+from live_measure import STEADY_RATE, clip_at_rate, summary
 
+from videonst.bench.machine import describe_machine, resident_mb
 from videonst.demo import CLIP
 from videonst.live.capture import Capture
 from videonst.live.controls import AUTO, Controls
@@ -50,7 +51,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         clip = clip_at_rate(args.source, Path(folder) / "clip.mp4", STEADY_RATE)
-        report = {"machine": machine(), "clip": args.source.name, "model": args.model, **soak(clip, args)}
+        report = {"machine": describe_machine(), "clip": args.source.name, "model": args.model, **soak(clip, args)}
     text = json.dumps(report, indent=1)
     print(text)
     if args.json:

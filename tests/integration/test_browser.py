@@ -397,13 +397,13 @@ def test_an_uploaded_painting_becomes_a_style(
         page.find_element(By.ID, "learn-file").send_keys(str(painting))
         wait_until(lambda: page.find_element(By.ID, "learn-name").get_property("value") == "Old_Lion")
         click(page, "learn-start")
-        wait_until(lambda: "1:01 left" in text(page, "learn-said"))
+        wait_until(lambda: "1:01 left" in text(page, "learn-said"), 2 * PROBE_SECONDS)  # a process of low priority
         preview = page.find_element(By.ID, "learn-preview")
         wait_until(lambda: preview.get_property("naturalWidth") == 8)
         before = fetch_json(server, "api/status")["sessions"][0]
         assert before["kind"] == "camera"
         click(page, "learn-keep")
-        wait_until(lambda: "Old_Lion is among the styles" in text(page, "learn-said"))
+        wait_until(lambda: "Old_Lion is among the styles" in text(page, "learn-said"), 2 * PROBE_SECONDS)
         wait_until(lambda: mix_of(page, server)["mix"] == {"Old_Lion": 1.0})
         titles = [title.text for title in page.find_elements(By.CSS_SELECTOR, ".card .title")]
         assert titles == ["A", "B", "C", "Old_Lion"]

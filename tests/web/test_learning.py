@@ -34,6 +34,9 @@ from videonst.web.workshop import LearnOptions
 STUB = (sys.executable, str(Path(__file__).parent.parent / "learn_stub.py"))
 PAINTING = jpeg(3, 200, 160)
 
+MEEK = 150.0
+"""Seconds that a process of low priority may take beside others."""
+
 
 @pytest.fixture
 def server(small_model: Path, tmp_path: Path) -> Iterator[PageServer]:
@@ -57,7 +60,7 @@ def state(server: PageServer) -> dict[str, Any]:
 def learn(server: PageServer, name: str = "mine") -> None:
     status, answer = call(server, f"api/learn?name={name}&minutes=2&strokes=large", PAINTING)
     assert status == 202, answer
-    wait_until(lambda: state(server)["progress"] or state(server)["state"] != "learning")
+    wait_until(lambda: state(server)["progress"] or state(server)["state"] != "learning", MEEK)
 
 
 def test_a_painting_becomes_a_style_of_every_session(server: PageServer, tmp_path: Path, small_model: Path):
@@ -78,7 +81,7 @@ def test_a_painting_becomes_a_style_of_every_session(server: PageServer, tmp_pat
         socket.send((1).to_bytes(4, "big") + jpeg())  # pictures go on meanwhile
         assert receive_frame(socket).picture
         fetch_json(server, "api/learn?keep=true", method="DELETE")
-        wait_until(lambda: state(server)["state"] == "done")
+        wait_until(lambda: state(server)["state"] == "done", MEEK)
         controls = fetch_json(server, f"api/mix?session={hello['session']}")
         assert (controls["mix"], controls["model"]) == ({"b": 1.0}, "auto")
         send_controls(socket, mix={"mine": 1})
@@ -97,7 +100,7 @@ def test_a_painting_becomes_a_style_of_every_session(server: PageServer, tmp_pat
     assert told["nice"] >= workshop.NICENESS or not hasattr(workshop.os, "setpriority")
     learn(server, "more")  # into the file that has the first
     fetch_json(server, "api/learn?keep=true", method="DELETE")
-    wait_until(lambda: state(server)["state"] == "done")
+    wait_until(lambda: state(server)["state"] == "done", MEEK)
     assert read_metadata(out).style_names == ("a", "b", "c", "mine", "more")
     assert [style["name"] for style in fetch_json(server, "api/styles")][-1] == "more"
 
@@ -107,7 +110,7 @@ def test_cancelling_and_failing_change_nothing(server: PageServer, tmp_path: Pat
     fetch_json(server, "api/learn?keep=false", method="DELETE")
     wait_until(lambda: state(server)["state"] == "cancelled")
     learn(server, "broken")
-    wait_until(lambda: state(server)["state"] == "failed")
+    wait_until(lambda: state(server)["state"] == "failed", MEEK)
     assert state(server)["error"] == "this painting cannot be learnt"
     assert state(server)["model"] is None
     assert call(server, "api/learn/model")[0] == 404

@@ -33,17 +33,11 @@ def resident_mb() -> float | None:
 
 
 def peak_resident_mb() -> float | None:
-    """Most resident memory of this process since `forget_peak`, MB; None where the system does not say."""
+    """Most resident memory of this process so far, MB; None where the system does not say."""
     return _status("VmHWM")
 
 
-def forget_peak() -> None:
-    """Starts the peak of `peak_resident_mb` anew (Linux, proc(5): 5 in clear_refs)."""
-    if _CLEAR_REFS.exists():
-        _CLEAR_REFS.write_text("5")
-
-
-_STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
 
 
 def _status(key: str) -> float | None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from videonst.api import FILE_FLOW, Stylizer, convert
 from videonst.bench.floor import count_convolutions, floor_ms, measure_limits
-from videonst.bench.machine import forget_peak, peak_resident_mb, usable_cores
+from videonst.bench.machine import usable_cores
+from videonst.bench.peak import peak_of_convert
 from videonst.bench.stages import (
     FEWEST_FRAMES,
     BoundFrames,
@@ -58,7 +59,7 @@ class SpeedRow:
         whole: `convert` from file to file, opening and closing included.
         bound_ms: the least that overlapping can reach: the slowest stage, or the processor time of all stages over the
             cores, whichever is more.
-        peak_mb: most resident memory while converting; None where the system does not say.
+        peak_mb: most resident memory of a process that converts; None where the system does not say.
         gmacs, moved_mb: what the network's convolutions must do for a frame, see `videonst.bench.floor`.
         floor_ms: the least time in which this processor could do that; None on a device.
     """
@@ -156,9 +157,9 @@ class _Bench:
             "delay": lambda: self._each(self._steadied(frames)),
             "whole": lambda: self._convert(clip, count),
         }
-        forget_peak()
-        self._convert(clip, count)
-        peak = peak_resident_mb()
+        path, device = str(engine.path), engine.description.device
+        peak = peak_of_convert(clip, self._folder / "peak.mp4", path, device=device, flow=self._flow)
+        (self._folder / "peak.mp4").unlink()
         timings = measure_alternating(stages, self._rounds, warm=("whole",))
         delay, whole = timings.pop("delay"), timings.pop("whole")
         bound = max(

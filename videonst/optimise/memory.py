@@ -9,14 +9,14 @@ import torch
 
 from videonst.errors import InputError, VideoNSTError
 
-BYTES_PER_PIXEL = {"fp32": 2100, "bf16": 1250}
-"""Peak growth of the process with VGG-19, measured at 640x360 to 1920x1080 (docs/benchmarks/offline.md), rounded up:
-the activations up to relu5_1 that the gradient needs, and the largest gradients."""
+BYTES_PER_PIXEL = {"fp32": 2900, "bf16": 1450}
+"""Growth of the peak with VGG-19: the activations up to relu5_1 that the gradient needs, and the largest gradients. In
+bf16 measured from 640x360 to 1280x720 (docs/benchmarks/offline.md), in fp32 twice that."""
 
 HISTORY_BYTES_PER_PIXEL = 2 * 3 * 4
 """Of a step that L-BFGS remembers: the step and the change of the gradient, fp32 RGB."""
 
-FIXED_BYTES = 700 << 20
+FIXED_BYTES = 1100 << 20
 """Interpreter, libraries and weights."""
 
 USABLE = 0.9

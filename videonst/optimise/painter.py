@@ -26,8 +26,8 @@ from videonst.training.data import to_tensor
 log = logging.getLogger(__name__)
 
 LEAST_COARSE_SIDE = 256
-"""Pixels of the short side, below which a coarser scale is left out: it makes strokes bolder, but loses content that the
-finer one needs steps to find again."""
+"""Pixels of the short side, below which a coarser scale is left out: it makes strokes bolder, but loses content that
+the finer one needs steps to find again."""
 
 
 @dataclass(frozen=True)

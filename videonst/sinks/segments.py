@@ -1,6 +1,7 @@
 """A video file written in segments that survive an interruption."""
 
 import contextlib
+import gc
 import io
 import json
 import logging
@@ -162,6 +163,10 @@ class SegmentedVideoSink:
         self._parts.write(_PACKETS.format(len(self._done)), done.to_json())
         (self._parts.folder / _STATE.format(len(self._done))).unlink(missing_ok=True)
         self._done.append(done)
+        # PyAV's objects refer to each other in circles, and an encoder holds some 90 MB at 1280x720 that Python does
+        # not see when it decides whether to collect.
+        del segment
+        gc.collect()
 
     def _join(self) -> None:
         """Writes the packets of all segments and the other streams into the target's part file. The stream is that of

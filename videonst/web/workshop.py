@@ -30,8 +30,8 @@ LEAST_SIDE = 128
 
 MAX_MINUTES = 60.0
 
-NICENESS = 15
-"""The pictures that run go first (POSIX; 19 is the meekest)."""
+NICENESS = 10
+"""The pictures that run go first (POSIX; 10 leaves a tenth to learning where both want all)."""
 
 INSTALL = "pip install 'videonst[train]'"
 
