@@ -301,7 +301,8 @@ class Whitened(torch.nn.Module):
     """Parametrisation of a convolution's weight in which its inputs are uncorrelated and of variance 1.
 
     Activations of one sign are strongly correlated: in their own coordinates Adam spoilt the fitted start at any rate
-    above 1e-4. In these it stands about three times the rate. Channels and window are whitened apart (a Kronecker product), as in K-FAC.
+    above 1e-4. In these it stands about three times the rate. Channels and window are whitened apart (a Kronecker
+    product), as in K-FAC.
     """
 
     def __init__(self, channels: int, window: int) -> None:
