@@ -133,8 +133,9 @@ def test_train_and_export(tmp_path: Path, random_vgg: Path):
     for folder in ("styles", "content"):
         (tmp_path / folder).mkdir()
         for name in ("one", "two"):
-            picture = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
-            cv2.imwrite(str(tmp_path / folder / f"{name}.png"), cv2.resize(picture, (80, 80)))
+            smooth = cv2.resize(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8), (80, 80)).astype(np.float32)
+            grainy = np.clip(smooth + rng.normal(0, 12, smooth.shape), 0, 255)  # 8-bit ranges are set on it
+            cv2.imwrite(str(tmp_path / folder / f"{name}.png"), grainy.astype(np.uint8))
     (tmp_path / "toy.toml").write_text(
         'tier = "tiny"\nsteps = 2\nbatch = 1\npainting_size = 64\ncontent_layer = "relu2_1"\n'
         'style_layers = ["relu1_1"]\n[[stages]]\nuntil = 1\ncrop = 64\n'

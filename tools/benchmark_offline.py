@@ -1,6 +1,6 @@
 """Measures the optimise engine: docs/benchmarks/offline.md.
 
-    python tools/benchmark_offline.py reference picture film memory sheets report [--work DIR] [--pictures 1]
+    python tools/benchmark_offline.py reference picture film memory sheets report [--work DIR] [--paintings great_wave]
 
 Every part keeps what it has done in DIR (default: offline-benchmark) and goes on from there when it is run again.
 Photographs, paintings and VGG-19 come from the data folder: VIDEONST_DATA, else ../shared/data. Needs extra [train].
@@ -63,7 +63,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("offline-benchmark"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--features", nargs="+", default=["vgg19", "compact"])
-    parser.add_argument("--pictures", type=int, help="only the first N of reference and picture (3 in all)")
+    parser.add_argument("--paintings", nargs="+", help="only these of reference and picture, such as great_wave")
+    parser.add_argument("--photos", type=int, default=len(SHEET_PHOTOS), help="only the first N of the sheets")
     parser.add_argument("--clips", nargs="+", help="only these of film, such as alley_1 juggle")
     parser.add_argument("--size", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -114,13 +115,14 @@ def keep(path: Path, value: object) -> None:
     part.replace(path)
 
 
-def jobs() -> list[tuple[str, tuple[int, int]]]:
-    return [(PICTURE_PAINTING, PICTURE_SIZE), *((name, SMALL_SIZE) for name in SMALL_PAINTINGS)]
+def jobs(only: list[str] | None = None) -> list[tuple[str, tuple[int, int]]]:
+    found = [(PICTURE_PAINTING, PICTURE_SIZE), *((name, SMALL_SIZE) for name in SMALL_PAINTINGS)]
+    return [job for job in found if only is None or job[0] in only]
 
 
 def reference(args: argparse.Namespace) -> None:
     """`gatys2016`, 500 steps of L-BFGS; a checkpoint every 25."""
-    for name, size in jobs()[: args.pictures]:
+    for name, size in jobs(args.paintings):
         folder = args.work / f"reference-{name}-{size[0]}"
         folder.mkdir(exist_ok=True)
         photo, style = photograph(size), painting(name)
@@ -159,7 +161,7 @@ def reference(args: argparse.Namespace) -> None:
 def picture(args: argparse.Namespace) -> None:
     """`good` on each network: the curve of CPU seconds and true losses."""
     for features in args.features:
-        for name, size in jobs()[: args.pictures]:
+        for name, size in jobs(args.paintings):
             out = args.work / f"good-{features}-{name}-{size[0]}.json"
             if out.exists():
                 continue
@@ -303,7 +305,7 @@ def sheets(args: argparse.Namespace) -> None:
     """8 paintings x 4 photographs on each network; and the shipped model beside `good`."""
     for name in SHEET_PAINTINGS:
         style = painting(name)
-        for file in SHEET_PHOTOS:
+        for file in SHEET_PHOTOS[: args.photos]:
             photo = read_picture(DATA / "heldout" / file)
             k = SHEET_SIDE / min(photo.shape[:2])
             photo = scaled(photo, (round(photo.shape[1] * k), round(photo.shape[0] * k)))
@@ -491,11 +493,11 @@ def sheet_losses(args: argparse.Namespace) -> None:
 def draw_sheet(args: argparse.Namespace, path: Path, kinds: tuple[str, ...]) -> None:
     """A row for each painting: itself, then each photograph in each kind. Nothing where pictures are missing."""
     tiles = []
-    if len(list((args.work / "sheet").glob(f"*-{kinds[1]}.png"))) < len(SHEET_PAINTINGS) * len(SHEET_PHOTOS):
+    if len(list((args.work / "sheet").glob(f"*-{kinds[1]}.png"))) < len(SHEET_PAINTINGS) * args.photos:
         return
     for name in SHEET_PAINTINGS:
         row = [tile(read_picture(painting(name)))]
-        for file in SHEET_PHOTOS:
+        for file in SHEET_PHOTOS[: args.photos]:
             for kind in kinds:
                 made = args.work / "sheet" / f"{name}-{file[:2]}-{kind}.png"
                 row.append(tile(read_picture(made)))
@@ -504,7 +506,7 @@ def draw_sheet(args: argparse.Namespace, path: Path, kinds: tuple[str, ...]) -> 
     path.write_bytes(encoded.tobytes())
 
 
-TILE = 160
+TILE = 200
 
 
 def tile(pixels: np.ndarray) -> np.ndarray:
