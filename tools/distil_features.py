@@ -1,6 +1,6 @@
 """Distils VGG-19 into the compact perceptual network, models/compact-features.safetensors.
 
-    python tools/distil_features.py --vgg VGG --content PHOTOGRAPHS --styles PAINTINGS --out RUN --steps 4000
+    python tools/distil_features.py --vgg VGG --content PHOTOGRAPHS --styles PAINTINGS --out RUN --steps 9000
 
 RUN/ holds `checkpoint.pt`, `log.jsonl` and `compact-features.safetensors`, renewed every two minutes; the same command
 goes on from the checkpoint (the learning rate follows --steps, which may be changed). Runs on a CPU or a GPU.
@@ -470,7 +470,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("vgg", "content", "styles", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1.5e-4)
