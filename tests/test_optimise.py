@@ -598,6 +598,22 @@ def test_the_layers_that_a_network_has_are_used():
     assert parts_.content == parts_.style == pytest.approx(0, abs=1e-6)
 
 
+def test_what_a_picture_cannot_show_costs():
+    """The range weighs the squared distance to [0, 1]; inside it costs nothing."""
+    network, photo = SmallFeatures(), to_tensor(picture())
+    regions = [Region(style_statistics(network(photo, LAYERS)))]
+    free, bound = (
+        Objective(network, LAYERS, replace(QUICK, half=False, range_weight=weight), photo, regions)
+        for weight in (0.0, 100.0)
+    )
+    assert float(bound(photo)[0]) == pytest.approx(float(free(photo)[0]))
+    outside = photo.clone()
+    outside[0, 0, 0, 0], outside[0, 1, 3, 4] = 1.5, -0.25
+    costs = float(bound(outside)[0]) - float(free(outside)[0])
+    assert costs == pytest.approx(100 * (0.5**2 + 0.25**2) / photo.numel(), rel=1e-3)
+    assert PRESETS["good"].range_weight > 0
+
+
 def test_options_are_documented():
     page = (Path(__file__).resolve().parent.parent / "docs" / "quality.md").read_text()
     for option in ("--steps", "--start-from", "--style-mask", "--memory", "--timelapse", "--paintings", *PRESETS):

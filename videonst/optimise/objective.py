@@ -106,6 +106,8 @@ class Objective:
             ]
         ).sum()
         total = preset.content_weight * content + preset.style_weight * style
+        if preset.range_weight:
+            total = total + preset.range_weight * (image - image.clamp(0, 1)).square().mean()
         if preset.tv_weight:
             total = total + preset.tv_weight * total_variation_loss(image)[0]
         if preset.laplacian_weight:

@@ -26,6 +26,8 @@ class Preset:
         start: see `starts.STARTS`.
         distance: of the styles, in `losses.DISTANCES`.
         content_weight, style_weight, tv_weight, laplacian_weight: of the relative losses.
+        range_weight: of the squared distance to what a picture can show, [0, 1], mean over the picture. Without it
+            pictures in bright or dark styles lean on values that are cut off in the end.
         average_pooling: in VGG-19, instead of the maximum.
         half: features in bfloat16.
         temporal_weight: of the squared difference to the frames before, moved along the flow.
@@ -46,6 +48,7 @@ class Preset:
     style_weight: float = 10.0
     tv_weight: float = 0.0
     laplacian_weight: float = 0.0
+    range_weight: float = 1000.0
     average_pooling: bool = True
     half: bool = True
     temporal_weight: float = 200.0
@@ -80,7 +83,14 @@ PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset(
-            name="gatys2016", history=100, spectrum=0.0, steps=(500,), next_steps=(500,), start="content", half=False
+            name="gatys2016",
+            history=100,
+            spectrum=0.0,
+            range_weight=0.0,
+            steps=(500,),
+            next_steps=(500,),
+            start="content",
+            half=False,
         ),
         Preset(name="draft", steps=(40,), next_steps=(15,)),
         Preset(name="good", steps=(30, 240), next_steps=(40,), lags=(1, 4)),
