@@ -4,10 +4,8 @@ A style is a row of the bank, one initialiser of the graph. Nothing else is touc
 still paints, bit for bit. Needs onnx, not torch.
 """
 
-import contextlib
 import dataclasses
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import numpy.typing as npt
 
 from videonst.engines.metadata import ModelMetadata, StyleInfo, read_metadata
 from videonst.errors import InputError
+from videonst.models import writing_model
 from videonst.styles import check_name
 
 try:
@@ -102,17 +101,10 @@ class StyleBank:
         """
         check_target(path, overwrite=overwrite)
         content = self.to_bytes()
-        part = path.with_name(f".{path.name}.part")
-        try:
+        with writing_model(path) as part:
             path.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(content)
             onnx.checker.check_model(content)
-            os.replace(part, path)
-        except OSError as error:
-            raise InputError(f"cannot write the model {path}: {error.strerror}; give another target") from error
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
 
 
 def edit_styles(

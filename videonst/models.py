@@ -1,6 +1,9 @@
 """Where model files are: the shipped ones by name, any other by path."""
 
+import contextlib
 import difflib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +76,25 @@ def list_models() -> list[Model]:
         InputError: a file among them is no videonst model.
     """
     return [Model(name, path, path.stat().st_size, read_metadata(path)) for name, path in _shipped().items()]
+
+
+@contextlib.contextmanager
+def writing_model(path: Path) -> Iterator[Path]:
+    """Gives the name of a hidden file beside `path`, to be written in the block. It takes the place of `path` at the
+    end of the block, or is removed where that fails.
+
+    Raises:
+        InputError: the disk fails inside the block.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"cannot write the model {path}: {error.strerror}; give another target") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _shipped() -> dict[str, Path]:

@@ -5,9 +5,7 @@ weights int8 with a scale for each output channel, activations uint8 with fixed 
 `int8_graph.py`.
 """
 
-import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from videonst.errors import InputError
 from videonst.export.int8_graph import CENTRE, Floats, Range, build_int8_graph
 from videonst.export.onnx import FrameNetwork, load_network, measure_parity, require_parity
 from videonst.frame import Pixels
+from videonst.models import writing_model
 
 PERCENTILE = 99.99
 """Share of the activations, in per cent, that a range holds on each side; the rest is clipped."""
@@ -53,19 +52,12 @@ def export_int8(model: Path, path: Path, photographs: Sequence[Pixels]) -> Model
     reference = FrameNetwork(network).eval()
     quantised = build_int8_graph(network, _ranges(reference, photographs))
     onnx.checker.check_model(quantised)
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with writing_model(path) as part:
         onnx.save(quantised, part)
         metadata = dataclasses.replace(metadata, precision="int8", parity=measure_parity(part, reference))
         require_parity(metadata)
         onnx.helper.set_model_props(quantised, metadata.to_properties())
         onnx.save(quantised, part)
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"cannot write the model {path}: {error.strerror}; give another target") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
     return metadata
 
 

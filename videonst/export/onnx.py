@@ -1,11 +1,9 @@
 """Writes a network as an ONNX model that describes itself, after checking it against torch."""
 
 import base64
-import contextlib
 import copy
 import dataclasses
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from videonst.engines.metadata import ModelMetadata, Parity, SizeRules, StyleInf
 from videonst.engines.providers import open_session
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Pixels
+from videonst.models import writing_model
 from videonst.network import TIERS, StyleNetwork
 from videonst.network.model import PHOTO, Normalise
 from videonst.training.data import Painting
@@ -107,8 +106,7 @@ def export_onnx(
     if precision == "fp16":
         _require_range(reference)
     model = build_graph(reference.network, precision)
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with writing_model(path) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(model, part)
         metadata = dataclasses.replace(metadata, parity=measure_parity(part, reference))
@@ -116,12 +114,6 @@ def export_onnx(
         onnx.helper.set_model_props(model, metadata.to_properties())
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, part)
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"cannot write the model {path}: {error.strerror}; give another target") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
     return metadata
 
 

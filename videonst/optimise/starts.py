@@ -80,14 +80,13 @@ class Network:
         return chosen
 
 
-def open_start(name: str, painter: Painter, *, seed: int = 0, model: str = "fast", device: str = "cpu") -> Start:
+def open_start(name: str, painter: Painter, *, seed: int = 0, model: str = "fast") -> Start:
     """
     Args:
         name: of `STARTS`. "auto" and "network" need a model; "auto" may take the photograph, "network" never.
         painter: what optimises.
         seed: of the noise.
-        model: whose output to start from.
-        device: of the model.
+        model: whose output to start from, on the CPU.
 
     Raises:
         InputError: another name, or no such model.
@@ -100,4 +99,4 @@ def open_start(name: str, painter: Painter, *, seed: int = 0, model: str = "fast
         return Noise(seed)
     from videonst.engines.onnx import OnnxEngine
 
-    return Network(OnnxEngine(model, device), painter, content_too=name == "auto")
+    return Network(OnnxEngine(model, "cpu"), painter, content_too=name == "auto")
