@@ -106,8 +106,9 @@ export class Mixer {
       pad.setAttribute("aria-valuetext", corners.map((corner, i) => `${Math.round(shares[i] * 100)} % ${this.#style(corner.value).title}`).join(", "));
       this.#set(sum(corners.map((corner, index) => [corner.value, shares[index]])));
     };
+    const inside = (value) => Math.round(1000 * Math.min(1, Math.max(0, value))) / 1000;
     const move = (x, y) => {
-      this.pad = { x: Math.min(1, Math.max(0, x)), y: Math.min(1, Math.max(0, y)) };
+      this.pad = { x: inside(x), y: inside(y) };
       change();
     };
     const follow = (event) => {
@@ -126,7 +127,8 @@ export class Mixer {
       const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
       if (!step) return;
       event.preventDefault();
-      move(this.pad.x + step[0] * PAD_KEY_STEP, this.pad.y + step[1] * PAD_KEY_STEP);
+      const [x, y] = [inside(this.pad.x + step[0] * PAD_KEY_STEP), inside(this.pad.y + step[1] * PAD_KEY_STEP)];
+      if (x !== this.pad.x || y !== this.pad.y) move(x, y); // at the edge nothing changes, and nothing is sent
     });
     this.#fillSelects(corners, change);
     this.startPad = change;
