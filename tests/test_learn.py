@@ -269,6 +269,25 @@ def test_ctrl_c_writes_the_best_so_far(small_model: Path, photographs: Path, tmp
     assert style.learnt.steps == done + 2
 
 
+def test_a_file_that_is_learnt_into_in_place_can_be_resumed(small_model: Path, photographs: Path, tmp_path: Path):
+    own = tmp_path / "own.onnx"
+    own.write_bytes(small_model.read_bytes())
+    options = {"settings": SETTINGS, "overwrite": True}
+
+    def interrupt(progress: LearnProgress) -> None:
+        if progress.step:
+            raise KeyboardInterrupt
+
+    source = painting(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        learn(source, own, own, photographs, progress=interrupt, **options)
+    with pytest.raises(InputError, match="holds a style 'stripes' already"):
+        learn(source, own, own, photographs, **options)
+    learn(source, own, own, photographs, resume=True, **options)
+    assert read_metadata(own).style_names == ("a", "b", "c", "stripes")
+    assert np.array_equal(StyleBank(own).rows[:4], StyleBank(small_model).rows)
+
+
 @pytest.mark.parametrize("kind", ["grey", "transparent", "sixteen", "wide", "huge"])
 def test_unusual_pictures_are_taken(kind: str, small_model: Path, photographs: Path, tmp_path: Path):
     image = stripes()
@@ -359,10 +378,48 @@ def test_a_file_of_another_version_is_refused(small_model: Path, photographs: Pa
         learn(painting(tmp_path), tmp_path / "own.onnx", tmp_path / "newer.onnx", photographs)
 
 
-def test_a_loss_that_is_no_number_ends_it(small_network: StyleNetwork, tmp_path: Path):
-    task = learner(small_network, tmp_path, LearnSettings(steps=4, batch=2, crop=64, learning_rate=math.nan))
-    with pytest.raises(VideoNSTError, match="the loss is nan"):
-        task.run()
+def test_a_loss_that_is_no_number_is_stepped_back_from(small_network: StyleNetwork, tmp_path: Path, caplog):
+    task = learner(small_network, tmp_path / "once", LearnSettings(steps=6, batch=2, crop=64))
+    step, rates = task._learn_step, []
+
+    def break_once(rate: float, number: int) -> None:
+        if number == 3:
+            task._rows.data[:] = math.nan
+        step(rate, number)
+        rates.append(task._optimiser.param_groups[0]["lr"] / rate)
+
+    task._learn_step = break_once  # type: ignore[method-assign]
+    task.run()
+    assert (rates[:3], rates[4:]) == ([1, 1, 1], [0.5, 0.5])
+    assert caplog.text.count("no number at step 3; going on from the best so far") == 1
+    assert torch.isfinite(task.best).all()
+    assert torch.isfinite(task._rows).all()
+    hopeless = learner(small_network, tmp_path / "ever", LearnSettings(steps=40, batch=2, crop=64))
+    hopeless._losses = lambda crops, content, rows, target: rows.mean(1) * math.nan
+    with pytest.raises(VideoNSTError, match="however small the steps"):
+        hopeless.run()
+
+
+def test_a_score_that_is_no_number_is_not_the_best(small_network: StyleNetwork, tmp_path: Path):
+    task = learner(small_network, tmp_path)
+    task.run()
+    best, scores = task.best.clone(), task.scores
+    task._measure = lambda: [math.nan]  # type: ignore[method-assign]
+    task._rows.data[:] = math.nan
+    task._evaluate()
+    assert torch.equal(task.best, best)
+    assert task.scores == scores
+
+
+def test_a_budget_goes_on_where_it_was():
+    plan = Budget(LearnSettings(steps=100))
+    for plan.step in range(0, 32, 4):
+        plan.record(1.0)
+    for settings, settled in ((LearnSettings(steps=100), 0.24), (LearnSettings(steps=200), None)):
+        again = Budget(settings)
+        again.resume(plan.state())
+        assert (again.step, again.settled) == (28, settled)
+    assert again.history == []  # more was asked for: it may settle anew
 
 
 def test_pictures_to_learn_on(photographs: Path):

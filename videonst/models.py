@@ -2,11 +2,11 @@
 
 import contextlib
 import difflib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from videonst.atomic import replacing
 from videonst.engines.metadata import ModelMetadata, read_metadata
 from videonst.errors import InputError
 
@@ -80,21 +80,16 @@ def list_models() -> list[Model]:
 
 @contextlib.contextmanager
 def writing_model(path: Path) -> Iterator[Path]:
-    """Gives the name of a hidden file beside `path`, to be written in the block. It takes the place of `path` at the
-    end of the block, or is removed where that fails.
+    """As `videonst.atomic.replacing`, for a model file.
 
     Raises:
         InputError: the disk fails inside the block.
     """
-    part = path.with_name(f".{path.name}.part")
     try:
-        yield part
-        os.replace(part, path)
+        with replacing(path) as part:
+            yield part
     except OSError as error:
         raise InputError(f"cannot write the model {path}: {error.strerror}; give another target") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def _shipped() -> dict[str, Path]:

@@ -96,10 +96,14 @@ def learn(
     given = [paintings] if isinstance(paintings, str | Path) else paintings
     labels = {"title": title, "artist": artist, "year": year, "licence": licence}
     groups = _styles([Path(p) for p in given], name, {key: value for key, value in labels.items() if value is not None})
+    if resume and out.exists() and out.samefile(base):  # what was interrupted has left its styles in the base
+        bank.set_styles([kept for style, kept in bank.styles.items() if style not in groups])
     for style in groups:
         if style in bank.styles:
             raise InputError(f"{base} holds a style {style!r} already; give another name with --as, or remove that one")
     network = load_network(base)
+    if len(network.bank) > len(bank.rows):
+        network.bank = torch.nn.Parameter(torch.from_numpy(bank.rows))
     size = STROKE_SIZES[settings.stroke_size]
     pictures = {style: [read_painting(p, size, settings.crop) for p in group] for style, group in groups.items()}
     photographs, words = gather_pictures(Path(content) if content is not None else None)

@@ -2,7 +2,9 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from videonst.errors import InputError
 
@@ -76,10 +78,17 @@ class Budget:
         self.settled: float | None = None
         self.history: list[float] = []
 
-    def resume(self, step: int, seconds: float, history: list[float]) -> None:
-        """Goes on after so much work."""
-        self.step, self.history = step, history
-        self._began -= seconds
+    def state(self) -> dict[str, Any]:
+        """For `resume`."""
+        spent = {"step": self.step, "seconds": self.seconds, "history": self.history, "settled": self.settled}
+        return spent | {"asked": (self._settings.minutes, self._settings.steps)}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Goes on after the work of another run. Where other time or steps are given, scores may settle anew."""
+        self.step = state["step"]
+        self._began -= state["seconds"]
+        if state["asked"] == (self._settings.minutes, self._settings.steps):
+            self.history, self.settled = state["history"], state["settled"]
 
     @property
     def seconds(self) -> float:

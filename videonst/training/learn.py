@@ -8,7 +8,7 @@ so that the other styles stay what they are, bit for bit.
 import copy
 import hashlib
 import itertools
-import json
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videonst.errors import InputError, VideoNSTError
+from videonst.errors import VideoNSTError
 from videonst.frame import Pixels
 from videonst.network import StyleNetwork
 from videonst.network.model import PHOTO
@@ -36,8 +36,11 @@ from videonst.perceptual.losses import (
 )
 from videonst.training.budget import STROKE_SIZES, Budget, LearnSettings
 from videonst.training.data import balanced, crop_square, resize_short_side, to_tensor
+from videonst.training.learning_folder import LearningFolder
 from videonst.training.recipe import Recipe
 from videonst.training.report import draw_preview
+
+log = logging.getLogger(__name__)
 
 ADAM_BETAS = (0.9, 0.99)
 GRADIENT_NORM = 1.0
@@ -55,6 +58,8 @@ MIXTURE_SHARPNESS = 8.0
 
 EVALUATE_EVERY = 40
 """Steps a style between two scores."""
+LEAST_RATE = 2.0**-6
+"""Of the rate: so many halvings after losses that are no number and it counts as hopeless."""
 REPORT_SECONDS, PREVIEW_SECONDS, CHECKPOINT_SECONDS = 0.5, 5.0, 30.0
 
 
@@ -83,10 +88,11 @@ class LearnProgress:
 
 
 class Learner:
-    """Fits a row of γ and β for each new style, in a folder: `state.pt`, `log.jsonl`, `preview.png`, `progress.json`.
+    """Fits a row of γ and β for each new style, in a folder (see `LearningFolder`).
 
     A folder that holds the state of the same task is gone on with where `resume` is set. A file `stop` that appears in
-    the folder ends the learning early, as if its score had settled.
+    the folder ends the learning early, as if its score had settled. After a loss that is no number it goes on from the
+    best rows, at half the rate.
 
     Args:
         network: the base; left as it is.
@@ -123,7 +129,7 @@ class Learner:
         resume: bool = False,
     ) -> None:
         self.budget = Budget(settings)
-        self.settings, self.folder, self.names = settings, folder, list(paintings)
+        self.settings, self.names = settings, list(paintings)
         self._device = torch.device(device)
         self._recipe = Recipe(tier=network.tier, steps=1)
         self._bank = network.bank.detach().to(self._device)
@@ -144,12 +150,8 @@ class Learner:
         self._scores = [math.nan] * len(self.names)
         self._start_with(self._bank[PHOTO + 1 :].mean(0).repeat(len(self.names), 1))
         self.best = self._rows.detach().clone()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for left in ("stop",) if resume else ("stop", "log.jsonl", self._state_file.name):
-                (folder / left).unlink(missing_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write to {folder}: {error.strerror}; give another target") from error
+        self._slower = 1.0
+        self._folder = LearningFolder(folder, resume=resume)
         if resume:
             self._resume()
 
@@ -157,11 +159,6 @@ class Learner:
     def started(self) -> bool:
         """There is something to keep: a start was chosen."""
         return not math.isnan(self._scores[0])
-
-    @property
-    def resumable(self) -> bool:
-        """There is a state to go on with."""
-        return self._state_file.exists()
 
     @property
     def scores(self) -> dict[str, float]:
@@ -176,7 +173,7 @@ class Learner:
             report: called about twice a second, in this thread.
 
         Raises:
-            VideoNSTError: the loss is no number, or the folder cannot be written to.
+            VideoNSTError: the loss is no number whatever the rate, or the folder cannot be written to.
         """
         self._report = report
         self._told = self._drawn = self._saved = -math.inf
@@ -186,15 +183,13 @@ class Learner:
             if self.budget.step == 0:
                 self._choose_start()
             every = EVALUATE_EVERY * math.ceil(len(self.names) / self.settings.batch)
-            while self.budget.share < 1 and not (self.folder / "stop").exists():
+            while self.budget.share < 1 and not self._folder.stop_asked:
                 self._learn_step(self.budget.rate, self.budget.step)
                 self.budget.step += 1
                 if self.budget.step % every == 0:
                     self._evaluate()
                 self._look_after()
             self._evaluate()
-        except OSError as error:
-            raise self._full(error) from error
         finally:
             if self.started:
                 self._save()
@@ -231,7 +226,7 @@ class Learner:
         self._start_with(torch.stack([found[b][i] for i, b in enumerate(best)]))
         self.best = self._rows.detach().clone()
         self._scores = [scores[b][i] for i, b in enumerate(best)]
-        self._log({"starts": scores, "chosen": best})
+        self._folder.log({"starts": scores, "chosen": best})
 
     @torch.no_grad()
     def _starts(self) -> list[Tensor]:
@@ -261,27 +256,37 @@ class Learner:
         crops = [balanced(first + i, count, self.settings.seed) for i in range(batch)]
         slots = [(first + i) % len(self.names) for i in range(batch)]
         loss = self._batch_losses([VALIDATION_CROPS + c for c in crops], slots).mean()
-        if not torch.isfinite(loss):
-            raise VideoNSTError(f"the loss is {loss.item()} at step {step}; learn again with a lower rate")
-        self._optimiser.param_groups[0]["lr"] = rate
+        self._optimiser.param_groups[0]["lr"] = rate * self._slower
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         assert self._rows.grad is not None
         # Of each row by itself: styles must not slow each other down.
         norms = self._rows.grad.norm(dim=1, keepdim=True)
         self._rows.grad.mul_((GRADIENT_NORM / norms.clamp(min=1e-9)).clamp(max=1))
-        if bool(torch.isfinite(norms).all()):
+        if bool(torch.isfinite(loss)) and bool(torch.isfinite(norms).all()):
             self._optimiser.step()
+        else:
+            self._step_back(step)
+
+    def _step_back(self, step: int) -> None:
+        self._slower /= 2
+        if self._slower < LEAST_RATE:
+            raise VideoNSTError(
+                f"the loss is no number at step {step}, however small the steps; learn with another "
+                "--strength-of-style, or on other pictures (--content)"
+            )
+        log.warning("the loss is no number at step %d; going on from the best so far at half the rate", step)
+        self._start_with(self.best)
 
     def _evaluate(self) -> None:
         """Keeps every row that has become better, and sees whether the scores have settled."""
         scores = self._measure()
         for i, score in enumerate(scores):
-            if not score >= self._scores[i]:
+            if math.isnan(self._scores[i]) or score < self._scores[i]:
                 self._scores[i] = score
                 self.best[i] = self._rows[i].detach()
         self.budget.record(sum(self._scores))
-        self._log({"step": self.budget.step, "seconds": round(self.budget.seconds, 1), "scores": scores})
+        self._folder.log({"step": self.budget.step, "seconds": round(self.budget.seconds, 1), "scores": scores})
 
     def _measure(self) -> list[float]:
         """The score of every row, on the squares kept for it."""
@@ -365,74 +370,32 @@ class Learner:
             state,
             self._features.name,
         )
-        _write(self.folder / "progress.json", json.dumps(_plain(asdict(progress))).encode())
+        self._folder.tell(asdict(progress))
         self._report(progress)
 
     def _draw(self) -> None:
         paintings, photographs = self._shown
-        draw_preview(self._network, self.best, paintings, photographs, self.folder / "preview.png")
-
-    def _log(self, entry: dict[str, Any]) -> None:
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps(entry) + "\n")
-
-    @property
-    def _state_file(self) -> Path:
-        return self.folder / "state.pt"
+        with self._folder.writing():
+            draw_preview(self._network, self.best, paintings, photographs, self._folder.preview)
 
     def _save(self) -> None:
         state = {
-            "task": self._task,
-            "step": self.budget.step,
-            "seconds": self.budget.seconds,
+            "budget": self.budget.state(),
             "rows": self._rows.detach(),
             "best": self.best,
             "scores": self._scores,
-            "history": self.budget.history,
+            "slower": self._slower,
             "optimiser": self._optimiser.state_dict(),
         }
-        part = self._state_file.with_suffix(".part")
-        try:
-            torch.save(state, part)
-            part.replace(self._state_file)
-        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-            part.unlink(missing_ok=True)
-            raise self._full(error) from error
-
-    def _full(self, error: Exception) -> VideoNSTError:
-        return VideoNSTError(f"cannot write to {self.folder}: {error}; free some space and go on with --resume")
+        self._folder.save(self._task, state)
 
     def _resume(self) -> None:
-        if not self.resumable:
-            raise InputError(f"there is nothing to resume in {self.folder}; learn without --resume")
-        try:
-            state = torch.load(self._state_file, map_location=self._device, weights_only=True)
-            task = state["task"]
-        except Exception as error:  # torch raises a dozen kinds for a foreign or broken file
-            raise InputError(f"{self._state_file} is damaged; learn without --resume") from error
-        if task != self._task:
-            raise InputError(
-                f"{self.folder} holds another task (other pictures, features, base or settings); "
-                "give those it was begun with, or learn without --resume"
-            )
+        state = self._folder.load(self._task, self._device)
         self._start_with(state["rows"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self.best, self._scores = state["best"], state["scores"]
-        self.budget.resume(state["step"], state["seconds"], state["history"])
+        self.best, self._scores, self._slower = state["best"], state["scores"], state["slower"]
+        self.budget.resume(state["budget"])
 
 
 def _frozen(network: StyleNetwork) -> StyleNetwork:
     return copy.deepcopy(network).requires_grad_(False)
-
-
-def _plain(value: Any) -> Any:
-    """For JSON, which has no nan."""
-    if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    part.replace(path)

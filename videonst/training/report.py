@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from videonst.atomic import replacing
 from videonst.frame import Pixels
 from videonst.training.data import Painting, read_image, resize_short_side, to_tensor
 
@@ -98,12 +99,10 @@ def draw_curves(log: Path, styles: list[str], path: Path) -> None:
         axis.set(title=f"{key} loss", xlabel="step", yscale="log")
         axis.grid(alpha=0.3, which="both")
     axes[1].legend(fontsize=7, ncols=2)
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, format="png", dpi=90)
-    part.replace(path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=90)
 
 
 def _write_png(image: np.ndarray, path: Path) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from videonst.atomic import replacing
 from videonst.errors import InputError, VideoNSTError
 from videonst.network import StyleNetwork, widen
 from videonst.network.model import PHOTO
@@ -296,14 +297,12 @@ class Trainer:
                 {key: getattr(p, key) for key in ("name", "title", "artist", "year", "licence")} for p in self.paintings
             ],
         }
-        part = self.checkpoint.with_suffix(".part")
         try:
-            torch.save(state, part)
-            part.replace(self.checkpoint)
+            with replacing(self.checkpoint) as part:
+                torch.save(state, part)
             draw_samples(self.network, self.photographs.paths, self.paintings, self.folder / "samples.png")
             draw_curves(self.folder / "log.jsonl", [p.name for p in self.paintings], self.folder / "curves.png")
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-            part.unlink(missing_ok=True)
             raise VideoNSTError(f"cannot write to {self.folder}: {error}; free some space and run again") from error
 
     def _resume(self) -> None:
