@@ -22,7 +22,7 @@ from videonst.api import Stylizer, convert  # noqa: E402
 from videonst.cli import app  # noqa: E402
 from videonst.errors import InputError, VideoNSTError  # noqa: E402
 from videonst.frame import Frame  # noqa: E402
-from videonst.optimise import PRESETS, OptimiseEngine, Preset, descent, memory, painter  # noqa: E402
+from videonst.optimise import PRESETS, OptimiseEngine, Preset, descent, memory, painter, starts, watch  # noqa: E402
 from videonst.optimise.objective import Losses, Objective, Region  # noqa: E402
 from videonst.optimise.paintings import read_masks  # noqa: E402
 from videonst.perceptual import losses  # noqa: E402
@@ -261,7 +261,7 @@ def test_the_fast_network_is_where_it_starts_if_that_is_nearer(painting, small_m
 
     optimiser, photo = engine(painting, replace(QUICK, start="auto"), model=str(small_model)), picture()
     mix = StyleMix.parse(str(painting))
-    begun = optimiser.begin(Frame(photo), mix)
+    begun = optimiser.begin(Frame(photo), mix, optimiser.choose_start(Frame(photo), mix))
     network = OnnxEngine(small_model, "cpu")
     choices = [photo, *(network.stylize(Frame(photo), StyleMix.parse(name)).pixels for name in "abc")]
     totals = [loss_of(optimiser, photo, painting, choice).total for choice in choices]
@@ -297,6 +297,24 @@ def test_masks_are_read_by_colour(tmp_path):
     cv2.imwrite(str(tmp_path / "c.png"), np.random.default_rng(0).integers(0, 256, (99, 99, 3), np.uint8))
     with pytest.raises(InputError, match="colours"):
         read_masks(tmp_path / "c.png", [])
+    cv2.imwrite(str(tmp_path / "large.png"), cv2.resize(mask, (4000, 3000), interpolation=cv2.INTER_NEAREST))
+    large, _ = read_masks(tmp_path / "large.png", [])
+    assert large.shape == (1536, 2048)
+    np.testing.assert_array_equal(np.unique(large), [0, 1])
+
+
+def test_masks_of_other_proportions_are_refused(tmp_path, painting):
+    for name, size in (("square.png", (40, 40)), ("wide.png", (80, 40))):
+        mask = np.zeros((*size[::-1], 3), np.uint8)
+        mask[:20] = 255
+        cv2.imwrite(str(tmp_path / name), mask)
+    square, wide = tmp_path / "square.png", tmp_path / "wide.png"
+    with pytest.raises(InputError, match="proportions"):
+        engine(painting, masks=(wide, [wide]))
+    optimiser = engine(painting, masks=(wide, [square]))
+    optimiser.check(162, 80)
+    with pytest.raises(InputError, match="mask of the content is 80x40, the picture 80x80"):
+        optimiser.check(80, 80)
 
 
 def written(path, image, **options):
@@ -470,14 +488,17 @@ class Counting(OptimiseEngine):
 @pytest.mark.parametrize(
     ("passes", "fail_at", "suffix"), [(1, 3, "out.mp4"), (1, 11, "%03d.png"), (3, 8, "%03d.png"), (3, 25, "out.mp4")]
 )
-def test_a_resumed_film_is_identical(tmp_path, painting, monkeypatch, passes, fail_at, suffix):
-    """Interrupted before and after the end of the first segment; what was painted is not painted again."""
+def test_a_resumed_film_is_identical(tmp_path, painting, small_model, monkeypatch, passes, fail_at, suffix):
+    """Interrupted before and after the end of the first segment; what was painted is not painted again. All frames
+    begin with what the very first one chose."""
     monkeypatch.setattr(parts, "SEGMENT_SECONDS", 1)
+    monkeypatch.setattr(starts.Network, "choose", lambda self, frame, mix: "ab"[frame.time > 0])
     source = make_clip(tmp_path / "clip.mp4", pts=range(0, 1500, 100), last_duration=100)
-    preset = replace(QUICK, steps=(3,), next_steps=(2,), lags=(1, 2), passes=passes, window=4)
+    preset = replace(QUICK, start="network", steps=(3,), next_steps=(2,), lags=(1, 2), passes=passes, window=4)
+    model = str(small_model)
 
     def run(target, fail_at=None, resume=False):
-        optimiser = Counting(str(painting), preset, features=SmallFeatures(), device="cpu")
+        optimiser = Counting(str(painting), preset, features=SmallFeatures(), device="cpu", model=model)
         optimiser.fail_at = fail_at
         target.parent.mkdir(exist_ok=True)
         outcome = contextlib.nullcontext() if fail_at is None else pytest.raises(VideoNSTError, match="switched off")
@@ -547,10 +568,25 @@ def test_ctrl_c_on_the_command_line_saves_the_picture(run, painting, tmp_path, m
         return evaluate
 
     monkeypatch.setattr(painter.Painter, "_objective", slow)
-    result = run("--engine", "optimise", "--style", painting, "--start-from", "content")
+    options = ["--engine", "optimise", "--style", painting, "--start-from", "content"]
+    result = run(*options, "--plot", tmp_path / "losses.png")
     assert result.exit_code == 130
     assert "the best so far is saved" in result.stderr
     assert cv2.imread(str(tmp_path / "out.png")).shape == (64, 80, 3)
+    assert cv2.imread(str(tmp_path / "losses.png")) is not None
+    many = CliRunner().invoke(app, ["convert", f"{tmp_path}/photo*.png", f"{tmp_path}/many", *map(str, options)])
+    assert many.exit_code == 130
+    assert cv2.imread(str(tmp_path / "many" / "photo.png")).shape == (64, 80, 3)
+
+
+def test_a_preview_that_cannot_be_written_does_not_end_the_work(painting, tmp_path, caplog):
+    folder = tmp_path / "shown"
+    folder.mkdir()
+    recorder = watch.Recorder(folder / "now.png")
+    folder.rmdir()
+    optimiser = engine(painting, watch=recorder)
+    assert optimiser.stylize(Frame(picture()), StyleMix.parse(str(painting))).pixels.shape == (64, 80, 3)
+    assert caplog.text.count("no more previews") == 1
 
 
 @pytest.mark.parametrize(
@@ -567,6 +603,8 @@ def test_ctrl_c_on_the_command_line_saves_the_picture(run, painting, tmp_path, m
         (["--engine", "optimise", "--style", "PAINTING", "--content-mask", "a.png"], "--style-mask"),
         (["--engine", "optimise", "--style", "PAINTING", "--memory", "1MB"], "needs about"),
         (["--engine", "optimise", "--style", "PAINTING", "--timelapse", "a.txt"], "timelapse"),
+        (["--engine", "optimise", "--style", "PAINTING", "--plot", "a.txt"], "cannot write a plot to a.txt"),
+        (["--engine", "optimise", "--style", "PAINTING", "--preview", "none/a.png"], "no directory none"),
         (["--engine", "optimise", "--style", "PAINTING", "--start-from", "luck"], "unknown start"),
         (["--engine", "optimise", "--style", "PAINTING", "--stroke-scale", "9"], "stroke scale"),
     ],

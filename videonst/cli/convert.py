@@ -164,12 +164,14 @@ def command(
             options |= {"model": Stylizer(optimiser), "preset": None, "stroke_scale": 1.0}
             if is_many:
                 _convert_many(jobs, style, skip_existing, options)
-                return
-            done = convert(sources[0], target, style, **options, **single, progress=progress)
-            finish(Path(target))
+            else:
+                done = convert(sources[0], target, style, **options, **single, progress=progress)
+                finish(Path(target))
         if optimiser.is_interrupted:
             typer.echo(f"{target}: stopped early, the best so far is saved", err=True)
             raise KeyboardInterrupt
+        if is_many:
+            return
     else:
         optimise.refuse_options(own)
         options |= {"model": load(model, device=device, engine=engine)}

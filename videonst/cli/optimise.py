@@ -92,7 +92,7 @@ def open_optimiser(
     try:
         from videonst.optimise import OptimiseEngine
         from videonst.optimise.memory import parse_bytes
-        from videonst.optimise.watch import Recorder, draw_losses, open_timelapse
+        from videonst.optimise.watch import Recorder, check_plot, draw_losses, open_timelapse
         from videonst.perceptual import open_features
     except ModuleNotFoundError as error:
         raise InputError(f"--engine optimise needs {error.name}; run: pip install 'videonst[train]'") from error
@@ -103,9 +103,8 @@ def open_optimiser(
         raise InputError("--timelapse shows how a single picture grows; leave it out for film and for many inputs")
     if is_many and (preview or plot):
         raise InputError("--preview and --plot are for one input")
-    for path in (preview, plot):
-        if path and not path.parent.is_dir():
-            raise InputError(f"there is no directory {path.parent}; create it first")
+    if plot:
+        check_plot(plot)
     masks = _masks(wanted.pop("content_mask"), wanted.pop("style_mask"))
     memory = wanted.pop("memory")
     features = open_features(wanted.pop("features") or "auto", wanted.pop("vgg"))
@@ -135,10 +134,12 @@ def open_optimiser(
                 from videonst.sources.image import read_picture
 
                 recorder.end(read_picture(target).pixels)
-            if plot:
-                draw_losses(plot, recorder.losses)
 
-        yield optimiser, frames, end
+        try:
+            yield optimiser, frames, end
+        finally:  # also of what was interrupted
+            if plot and recorder.losses:
+                draw_losses(plot, recorder.losses)
 
 
 def default_paintings() -> Path | None:

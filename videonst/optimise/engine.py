@@ -17,7 +17,7 @@ from videonst.optimise.film import FLOW_SIDE, Film
 from videonst.optimise.memory import LEAST_SIDE
 from videonst.optimise.objective import pick_layers
 from videonst.optimise.painter import Painter, Progress, Stopped
-from videonst.optimise.paintings import Paintings, find_paintings, read_masks, read_painting
+from videonst.optimise.paintings import Paintings, check_mask, find_paintings, read_masks, read_painting
 from videonst.optimise.presets import Preset, find_preset
 from videonst.perceptual import Features, Vgg19, open_features
 from videonst.styles import StyleMix
@@ -80,6 +80,8 @@ class OptimiseEngine:
             raise InputError(
                 f"{len(files)} paintings need as many style masks, in the same order; got {len(style_labels)}"
             )
+        for labels_of, (name, picture) in zip(style_labels, pictures.items(), strict=bool(masks)):
+            check_mask(labels_of, picture.shape[1], picture.shape[0], name)
         self.preset = plan
         self._device = pick_device(device)
         features = features if features is not None else open_features()
@@ -131,7 +133,7 @@ class OptimiseEngine:
         if self.is_interrupted:
             raise KeyboardInterrupt
         try:
-            painted = self.paint(frame, mix, self.begin(frame, mix))
+            painted = self.paint(frame, mix, self.begin(frame, mix, self.choose_start(frame, mix)))
         except Stopped as stopped:
             self.is_interrupted = True
             painted = stopped.best
@@ -142,9 +144,13 @@ class OptimiseEngine:
         here than where somebody waits."""
         return Film(self, self._painter, DisFlow(flow.preset, FLOW_SIDE) if isinstance(flow, DisFlow) else flow)
 
-    def begin(self, frame: Frame, mix: StyleMix) -> Pixels:
+    def choose_start(self, frame: Frame, mix: StyleMix) -> str:
+        """For `begin`, of all frames of a film; see `starts.Start.choose`."""
+        return self._start.choose(frame, mix)
+
+    def begin(self, frame: Frame, mix: StyleMix, choice: str) -> Pixels:
         """The picture to start from where there is no frame before."""
-        return self._start(frame, mix)
+        return self._start.begin(frame, mix, choice)
 
     def paint(self, frame: Frame, mix: StyleMix, beginning: Pixels) -> Pixels:
         """A first frame, before its colours are kept."""

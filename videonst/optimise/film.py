@@ -58,6 +58,7 @@ class Film:
         self._past: list[Painted] = []
         self._window: list[Painted] = []
         self._mix = StyleMix(())
+        self._start: str | None = None
         self._cuts = SceneCuts()
 
     @property
@@ -102,7 +103,7 @@ class Film:
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on as if never stopped. Nothing may be taken that was not given (`finish`)."""
-        state: dict[str, Any] = {"mean_difference": self._cuts.mean, "count": len(self._past)}
+        state: dict[str, Any] = {"mean_difference": self._cuts.mean, "count": len(self._past), "start": self._start}
         for index, past in enumerate(self._past):
             state[f"frame{index}"], state[f"result{index}"] = past.frame.pixels, past.result
             state[f"time{index}"] = [past.frame.time.numerator, past.frame.time.denominator]
@@ -110,6 +111,7 @@ class Film:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._reset()
+        self._start = state["start"]
         for index in range(state["count"]):
             time = Fraction(*state[f"time{index}"])
             frame = Frame(state[f"frame{index}"], pts=time.numerator, time_base=Fraction(1, time.denominator))
@@ -133,6 +135,8 @@ class Film:
 
     def _first_pass(self, frame: Frame, mix: StyleMix) -> Painted:
         grey = self._flow.prepare(frame.pixels)
+        if self._start is None:  # also where the frame itself is kept from an earlier run: later ones follow it
+            self._start = self._engine.choose_start(frame, mix)
         if self._begins_shot(frame, grey):
             self._past = []
         kept = self.store.get(frame, "1") if self.store else None
@@ -146,7 +150,10 @@ class Film:
         return painted
 
     def _open(self, frame: Frame, mix: StyleMix) -> Pixels:
-        return self._engine.paint(frame, mix, self._engine.begin(frame, mix))
+        return self._engine.paint(frame, mix, self._begin(frame, mix))
+
+    def _begin(self, frame: Frame, mix: StyleMix) -> Pixels:
+        return self._engine.begin(frame, mix, self._start or "")
 
     def _follow(self, frame: Frame, grey: Pixels, mix: StyleMix) -> Pixels:
         """A frame with others before it. What a nearer one has shown, a farther one does not hold (Ruder's
@@ -159,7 +166,7 @@ class Film:
                 weight = np.clip(seen - taken, 0, 1)
                 taken = np.minimum(taken + weight, 1)
                 held.append((moved, weight))
-        beginning = _blend(held[0][0], self._engine.begin(frame, mix), held[0][1])
+        beginning = _blend(held[0][0], self._begin(frame, mix), held[0][1])
         return self._painter.paint(frame.pixels, mix, beginning, steps=self._preset.next_steps, held=held)
 
     def _again(self, painted: Painted, beside: Painted, mix: StyleMix, number: int) -> Painted:

@@ -16,7 +16,7 @@ from videonst.frame import Pixels
 from videonst.optimise import descent
 from videonst.optimise.memory import LEAST_SIDE, check_memory, explained
 from videonst.optimise.objective import Features, Held, Losses, Objective
-from videonst.optimise.paintings import Paintings
+from videonst.optimise.paintings import Paintings, check_mask
 from videonst.optimise.presets import Preset
 from videonst.resize import scaled
 from videonst.styles import StyleMix
@@ -90,10 +90,13 @@ class Painter:
     def check(self, width: int, height: int) -> None:
         """
         Raises:
-            InputError: pictures of this size cannot be painted: too small, or more than the memory holds.
+            InputError: pictures of this size cannot be painted: too small, more than the memory holds, or of other
+            proportions than the mask.
         """
         if min(width, height) < LEAST_SIDE:
             raise InputError(f"the frame is {width}x{height}; expected sides of {LEAST_SIDE} pixels or more")
+        if self._labels is not None:
+            check_mask(self._labels, width, height, "the content")
         check_memory(
             width,
             height,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -140,19 +141,46 @@ def read_masks(content: Path, paintings: Sequence[Path]) -> tuple[npt.NDArray[np
     Raises:
         InputError: a mask that is unreadable, or has more colours than `MOST_REGIONS`.
     """
-    picture = read_picture(content).pixels
-    colours, counts = np.unique(picture.reshape(-1, 3), axis=0, return_counts=True)
-    colours = colours[counts >= LEAST_SHARE * counts.sum()].astype(np.int32)
-    if not 1 <= len(colours) <= MOST_REGIONS:
-        raise InputError(f"the mask {content} has {len(colours)} colours; expected 2 to {MOST_REGIONS} flat ones")
+    masks = [_read_mask(path) for path in (content, *paintings)]
+    packed = masks[0].astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    found, counts = np.unique(packed, return_counts=True)
+    found = found[counts >= LEAST_SHARE * counts.sum()]
+    if not 1 <= len(found) <= MOST_REGIONS:
+        raise InputError(f"the mask {content} has {len(found)} colours; expected 2 to {MOST_REGIONS} flat ones")
+    colours = np.stack([found >> 16, found >> 8 & 255, found & 255], 1).astype(np.float32)
 
     def labels(pixels: Pixels) -> npt.NDArray[np.uint8]:
-        distance = ((pixels[:, :, None].astype(np.int32) - colours) ** 2).sum(3)
-        nearest: npt.NDArray[np.uint8] = distance.argmin(2).astype(np.uint8)
+        distances = [((pixels - colour) ** 2).sum(2) for colour in colours]
+        nearest: npt.NDArray[np.uint8] = np.argmin(distances, 0).astype(np.uint8)
         return nearest
 
-    return labels(picture), [labels(read_picture(path).pixels) for path in paintings]
+    return labels(masks[0]), [labels(mask) for mask in masks[1:]]
 
+
+def _read_mask(path: Path) -> Pixels:
+    pixels = read_picture(path).pixels
+    factor = min(1.0, MOST_MASK / max(pixels.shape[:2]))
+    size = max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor))
+    return cast(Pixels, cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST))
+
+
+def check_mask(labels: npt.NDArray[np.uint8], width: int, height: int, what: str) -> None:
+    """
+    Raises:
+        InputError: a mask of other proportions than the picture `what`.
+    """
+    rows, columns = labels.shape
+    if abs(columns / rows * height / width - 1) > MASK_TOLERANCE:
+        raise InputError(
+            f"the mask of {what} is {columns}x{rows}, the picture {width}x{height}; expected the same proportions"
+        )
+
+
+MASK_TOLERANCE = 0.03
+"""Relative difference of the proportions of mask and picture that rounding may make."""
+
+MOST_MASK = 2048
+"""Pixels of the long side to which a mask is brought; borders of regions need be no finer."""
 
 LEAST_SHARE = 0.002
 """Of a mask's pixels: what has less is taken for a blurred edge."""

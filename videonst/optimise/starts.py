@@ -2,7 +2,6 @@
 
 import logging
 import zlib
-from typing import Protocol
 
 import numpy as np
 
@@ -21,31 +20,32 @@ TRIAL_SIDE = 192
 """Pixels of the short side at which starts are compared."""
 
 
-class Start(Protocol):
-    """Gives the picture that an optimisation begins with, of the shape of the frame."""
+class Start:
+    """What an optimisation begins with: the photograph."""
 
-    def __call__(self, frame: Frame, mix: StyleMix) -> Pixels: ...
+    def choose(self, frame: Frame, mix: StyleMix) -> str:
+        """What the frames of a film are to begin with, decided on its first; "" where there is nothing to choose."""
+        return ""
+
+    def begin(self, frame: Frame, mix: StyleMix, choice: str) -> Pixels:
+        """The picture to begin with, of the shape of the frame."""
+        return frame.pixels
 
 
-def content(frame: Frame, mix: StyleMix) -> Pixels:
-    """The photograph."""
-    return frame.pixels
-
-
-class Noise:
+class Noise(Start):
     """Uniform noise, the same for the same frame and seed."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def __call__(self, frame: Frame, mix: StyleMix) -> Pixels:
+    def begin(self, frame: Frame, mix: StyleMix, choice: str) -> Pixels:
         rng = np.random.default_rng((self._seed, zlib.crc32(str(frame.time).encode())))
         return rng.integers(0, 256, frame.pixels.shape, np.uint8)
 
 
-class Network:
+class Network(Start):
     """What a fast network paints: in the same mixture where it knows all the names, else in the one of its styles, or
-    the photograph itself, whose loss is least on the first frame.
+    the photograph itself, whose loss is least.
 
     Args:
         engine: the network.
@@ -55,29 +55,33 @@ class Network:
 
     def __init__(self, engine: Engine, painter: Painter, *, content_too: bool = True) -> None:
         self._engine, self._painter, self._content_too = engine, painter, content_too
-        self._chosen: dict[StyleMix, StyleMix | None] = {}
+        self._known = [style.name for style in engine.description.styles]
 
-    def __call__(self, frame: Frame, mix: StyleMix) -> Pixels:
-        if mix not in self._chosen:
-            self._chosen[mix] = self._choose(frame, mix)
-        chosen = self._chosen[mix]
-        return frame.pixels if chosen is None else self._engine.stylize(frame, chosen).pixels
-
-    def _choose(self, frame: Frame, mix: StyleMix) -> StyleMix | None:
-        known = [style.name for style in self._engine.description.styles]
-        if all(name in known for name, _ in mix.shares):
-            return StyleMix(mix.shares)
+    def choose(self, frame: Frame, mix: StyleMix) -> str:
+        """The name of a style; "" for the photograph, or where the mixture itself is known."""
+        if self._knows(mix):
+            return ""
         factor = min(1.0, TRIAL_SIDE / min(frame.width, frame.height))
         small = Frame(scaled(frame.pixels, (round(frame.width * factor), round(frame.height * factor))))
-        choices: list[StyleMix | None] = [StyleMix(((name, 1.0),)) for name in known]
-        results = [self._engine.stylize(small, choice).pixels for choice in choices if choice]
+        choices = {name: self._engine.stylize(small, _alone(name)).pixels for name in self._known}
         if self._content_too:
-            choices.append(None)
-            results.append(small.pixels)
-        totals = [losses.total for losses in self._painter.losses(small.pixels, mix, results)]
-        chosen = choices[int(np.argmin(totals))]
+            choices[""] = small.pixels
+        totals = [losses.total for losses in self._painter.losses(small.pixels, mix, list(choices.values()))]
+        chosen = list(choices)[int(np.argmin(totals))]
         log.info("starting from %s", f"the network's {chosen}" if chosen else "the photograph")
         return chosen
+
+    def begin(self, frame: Frame, mix: StyleMix, choice: str) -> Pixels:
+        if self._knows(mix):
+            return self._engine.stylize(frame, StyleMix(mix.shares)).pixels
+        return self._engine.stylize(frame, _alone(choice)).pixels if choice else frame.pixels
+
+    def _knows(self, mix: StyleMix) -> bool:
+        return all(name in self._known for name, _ in mix.shares)
+
+
+def _alone(name: str) -> StyleMix:
+    return StyleMix(((name, 1.0),))
 
 
 def open_start(name: str, painter: Painter, *, seed: int = 0, model: str = "fast") -> Start:
@@ -94,7 +98,7 @@ def open_start(name: str, painter: Painter, *, seed: int = 0, model: str = "fast
     if name not in STARTS:
         raise InputError(f"unknown start {name!r}; expected one of {', '.join(STARTS)}")
     if name == "content":
-        return content
+        return Start()
     if name == "noise":
         return Noise(seed)
     from videonst.engines.onnx import OnnxEngine

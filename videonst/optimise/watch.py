@@ -1,13 +1,16 @@
 """Watching a picture grow: a preview that is refreshed, a film of the steps, a plot of the losses."""
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from importlib import util
 from pathlib import Path
 
-from videonst.errors import InputError
+from videonst.atomic import replacing
+from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame, Pixels
 from videonst.optimise.objective import Losses
 from videonst.optimise.painter import Progress
@@ -16,8 +19,12 @@ from videonst.sinks import Sink, open_sink
 from videonst.sinks.image import encode_picture
 from videonst.sinks.sink import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
+log = logging.getLogger(__name__)
+
 PREVIEW_SECONDS = 2.0
 """Between two previews, at least."""
+
+PLOT_SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
 TIMELAPSE_RATE = 25
 TIMELAPSE_FRAMES = 250
@@ -40,9 +47,10 @@ class Recorder:
     ) -> None:
         if preview and preview.suffix.lower() not in PICTURE_SUFFIXES:
             raise InputError(f"cannot write a preview to {preview.name}; use one of {', '.join(PICTURE_SUFFIXES)}")
+        if preview and not preview.parent.is_dir():
+            raise InputError(f"there is no directory {preview.parent}; create it first")
         self._preview, self._timelapse, self._keep_losses = preview, timelapse, keep_losses
         self._previewed = -math.inf
-        self._size: tuple[int, int] | None = None
         self._written = 0
         self.losses: list[Losses] = []
 
@@ -53,9 +61,7 @@ class Recorder:
         is_last = progress.step == progress.steps
         if self._preview and (is_last or now - self._previewed >= PREVIEW_SECONDS):
             self._previewed = now
-            part = self._preview.with_name(f".{self._preview.name}.part")
-            part.write_bytes(encode_picture(Frame(progress.picture()), self._preview.suffix))
-            part.replace(self._preview)
+            self._show(self._preview, progress.picture())
         if self._timelapse and progress.step % math.ceil(progress.steps / TIMELAPSE_FRAMES) == 0:
             self._add(progress.picture(), progress.full_size)
 
@@ -63,6 +69,14 @@ class Recorder:
         """Lets the result stand at the end of the film."""
         for _ in range(TIMELAPSE_HOLD if self._timelapse else 0):
             self._add(result, (result.shape[1], result.shape[0]))
+
+    def _show(self, preview: Path, picture: Pixels) -> None:
+        try:
+            with replacing(preview) as part:
+                part.write_bytes(encode_picture(Frame(picture), preview.suffix))
+        except OSError as error:  # no reason to lose the work
+            log.warning("no more previews: cannot write %s: %s", preview, error.strerror)
+            self._preview = None
 
     def _add(self, picture: Pixels, size: tuple[int, int]) -> None:
         assert self._timelapse is not None
@@ -88,16 +102,27 @@ def open_timelapse(path: Path | None, *, overwrite: bool) -> Iterator[Sink | Non
         yield sink
 
 
+def check_plot(path: Path) -> None:
+    """
+    Raises:
+        InputError: `draw_losses` could not write there: no matplotlib, another kind of file, or no such directory.
+    """
+    if path.suffix.lower() not in PLOT_SUFFIXES:
+        raise InputError(f"cannot write a plot to {path.name}; use one of {', '.join(PLOT_SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise InputError(f"there is no directory {path.parent}; create it first")
+    if util.find_spec("matplotlib") is None:
+        raise InputError("the plot needs matplotlib; run: pip install 'videonst[train]'")
+
+
 def draw_losses(path: Path, losses: list[Losses]) -> None:
-    """The losses over the steps, as a picture (needs matplotlib).
+    """The losses over the steps, as a picture; see `check_plot`.
 
     Raises:
-        InputError: matplotlib is missing, or the kind of file.
+        VideoNSTError: the disk fails.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise InputError(f"the plot needs {error.name}; run: pip install 'videonst[train]'") from error
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for name in ("total", "content", "style", "temporal"):
@@ -107,6 +132,8 @@ def draw_losses(path: Path, losses: list[Losses]) -> None:
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format=path.suffix.lstrip(".").lower() or "png", dpi=110)
-    part.replace(path)
+    try:
+        with replacing(path) as part:
+            figure.savefig(part, format=path.suffix.lstrip(".").lower(), dpi=110)
+    except OSError as error:
+        raise VideoNSTError(f"cannot write the plot {path}: {error.strerror}") from error
