@@ -82,6 +82,7 @@ def test_a_painting_becomes_a_style_of_every_session(server: PageServer, tmp_pat
         assert receive_frame(socket).picture
         fetch_json(server, "api/learn?keep=true", method="DELETE")
         wait_until(lambda: state(server)["state"] == "done", MEEK)
+        receive_json(socket, "styles")
         controls = fetch_json(server, f"api/mix?session={hello['session']}")
         assert (controls["mix"], controls["model"]) == ({"b": 1.0}, "auto")
         send_controls(socket, mix={"mine": 1})

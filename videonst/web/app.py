@@ -221,10 +221,12 @@ class _Endpoints:
         return _file(self._workshop.model, "nothing was learnt here yet")
 
     async def _adopt(self, model: Path, style: str) -> None:
-        """Every page paints with the new file from now on; its own styles stay where they stand."""
+        """Every page paints with the new file from now on, and learns of it; its own styles stay where they stand."""
         await self._in_worker(self._engines.adopt, model)
         for board in (self._board, *(session.board for session in self._of_kind(CameraSession))):
             board.adopt(self._engines.style_names, self._engines.models)
+        for session in self._sessions.values():
+            session.tell_styles()
 
     async def camera(self, socket: WebSocket) -> None:
         await socket.accept()

@@ -61,6 +61,7 @@ class Session(ABC):
         self._socket = socket
         self._limit = ChangeLimit()
         self._controls_changed = asyncio.Event()
+        self._styles_changed = False
         self._rung: Rung | None = None
 
     async def run(self) -> None:
@@ -80,6 +81,11 @@ class Session(ABC):
             pass
         finally:
             unwatch()
+
+    def tell_styles(self) -> None:
+        """Tells the page that there are other styles and models. Call it in the event loop."""
+        self._styles_changed = True
+        self._controls_changed.set()
 
     def as_json(self) -> dict[str, Any]:
         reading = self.meter.read()
@@ -126,6 +132,9 @@ class Session(ABC):
         while True:
             await self._controls_changed.wait()
             self._controls_changed.clear()
+            if self._styles_changed:
+                self._styles_changed = False
+                await self._send_json({"type": "styles"})
             await self._send_json({"type": "controls"} | self._controls_json())
 
     def _controls_json(self) -> dict[str, Any]:

@@ -6,9 +6,10 @@ const BUSY = "learning";
 const $ = (id) => document.getElementById(id);
 
 export class Learning {
-  // learnt(name) is called when a new style can be used, on this page or learnt from another one.
+  // learnt(name) is called when a style can be used that was learnt from this page.
   constructor(learnt) {
     this.learnt = learnt;
+    this.begun = false;
     this.state = null;
     $("learn-form").onsubmit = (event) => {
       event.preventDefault();
@@ -37,6 +38,7 @@ export class Learning {
     });
     this.#say("Sending …");
     await this.#ask(`api/learn?${query}`, { method: "POST", body: file });
+    this.begun = this.state === BUSY;
   }
 
   async #end(keep) {
@@ -77,7 +79,8 @@ export class Learning {
     else if (job.state === "failed") this.#say(`${job.name}: ${job.error}`);
     else if (job.state === "cancelled") this.#say(`${job.name} was cancelled.`);
     else if (job.state === "done") this.#say(`${job.name} is among the styles.`);
-    if (job.state === "done" && before === BUSY) this.learnt(job.name);
+    if (job.state === "done" && before === BUSY && this.begun) this.learnt(job.name);
+    if (!busy) this.begun = false;
   }
 
   #say(text) {

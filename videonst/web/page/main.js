@@ -64,12 +64,19 @@ function listModels(models) {
   $("model").replaceChildren(...models.map((name) => new Option(name === "auto" ? "automatic" : short(name), name)));
 }
 
-// A style that was learnt while the page is open.
-async function useStyle(name) {
+// Styles and models may change while the page is open: here or elsewhere a style was learnt, or the server is another.
+async function refresh() {
   const [status, styles] = await Promise.all([get("api/status"), get("api/styles")]);
   listModels(status.models);
-  mixer.setStyles(styles);
-  show({ ...controls, mix: { [name]: 1 } });
+  for (const known of [controls, chosen]) if (known.model && !status.models.includes(known.model)) known.model = "auto";
+  const names = (list) => list.map(({ name }) => name).join();
+  if (names(styles) !== names(mixer.styles)) mixer.setStyles(styles);
+  show(controls);
+}
+
+async function useStyle(name) {
+  await refresh();
+  show({ mix: { [name]: 1 } });
   change({ mix: { [name]: 1 } });
 }
 
@@ -204,6 +211,7 @@ function receive(message) {
     document.body.dataset.session = message.session;
     say(source === "camera" ? `Live, session ${message.session}` : "Live");
   }
+  if (message.type === "styles") refresh().catch((error) => notice(error.message));
   if (message.type === "error") {
     notice(message.message);
     for (const name of Object.keys(changedAt)) delete changedAt[name];
