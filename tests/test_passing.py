@@ -40,7 +40,7 @@ def pipe_from(content: bytes):
     thread.start()
     with open(reading, "rb", buffering=0) as stream:
         yield stream
-    thread.join(timeout=10)
+    thread.join(timeout=30)
     assert not thread.is_alive()
 
 
@@ -62,7 +62,7 @@ def serving(handler):
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(timeout=10)
+        thread.join(timeout=30)
 
 
 @contextlib.contextmanager
@@ -143,8 +143,8 @@ def test_a_stalled_pipe_can_be_stopped(tmp_path):
             stopper.daemon = True
             stopper.start()
             assert 0 < len(list(source)) < 100
-        feeder.join(timeout=10)
-        stopper.join(timeout=10)
+        feeder.join(timeout=30)
+        stopper.join(timeout=30)
 
 
 def test_to_standard_output_and_back(tmp_path):
@@ -282,7 +282,7 @@ def test_a_camera_that_goes_silent_ends_with_a_report(tmp_path, caplog):
         thread.start()
         with open_address(f"tcp://127.0.0.1:{server.getsockname()[1]}", timeout=1.0) as source:
             frames = list(source)
-        thread.join(timeout=10)
+        thread.join(timeout=30)
     assert 45 <= len(frames) <= 50
     assert "was lost" in caplog.text
 
@@ -305,7 +305,7 @@ def test_a_camera_that_comes_back_goes_on(tmp_path):
         thread.start()
         with open_address(f"tcp://127.0.0.1:{server.getsockname()[1]}", timeout=1.5) as source:
             frames = list(source)
-        thread.join(timeout=10)
+        thread.join(timeout=30)
     times = [frame.time for frame in frames]
     assert times == sorted(set(times))
     assert len(frames) >= 95

@@ -116,7 +116,7 @@ def test_killed_run_resumes_to_the_same_weights(folders: Path, tmp_path: Path, r
                 if line.strip() == "3":
                     break
             process.send_signal(signal.SIGKILL)
-            assert process.wait(20) == -signal.SIGKILL
+            assert process.wait(60) == -signal.SIGKILL
         finally:
             watchdog.cancel()
     resumed = trainer(folders, killed, vgg)

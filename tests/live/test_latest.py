@@ -6,7 +6,7 @@ import pytest
 
 from videonst.live.latest import Closed, Latest
 
-WAIT = 10.0
+WAIT = 30.0
 
 
 def test_only_the_newest_is_taken_and_the_rest_are_counted():
