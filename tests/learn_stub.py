@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("painting", type=Path)
     for option in ("--as", "--title", "--into", "--out", "--minutes", "--stroke-size"):
         parser.add_argument(option, required=True)
-    parser.add_argument("--overwrite", action="store_true")
+    for flag in ("--overwrite", "--int8"):
+        parser.add_argument(flag, action="store_true")
     options = vars(parser.parse_args())
     name, out = options["as"], Path(options["out"])
     folder = out.with_suffix(".learning")

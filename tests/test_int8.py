@@ -1,5 +1,6 @@
 """8-bit files against the torch network and against the fp32 file that they came from."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from videonst.errors import InputError, VideoNSTError  # noqa: E402
 from videonst.export import export_int8  # noqa: E402
 from videonst.export import onnx as export  # noqa: E402
 from videonst.frame import Frame  # noqa: E402
+from videonst.live.painter import Engines  # noqa: E402
+from videonst.models import find_model  # noqa: E402
 from videonst.styles import StyleMix  # noqa: E402
 
 
@@ -48,6 +51,25 @@ def test_the_first_convolution_reads_the_bytes_of_the_frame(int8_model: Path) ->
     while name != "frame":
         assert made_by[name].op_type in ("Pad", "Slice", "Reshape", "Transpose")
         name = made_by[name].input[0]
+
+
+def test_a_file_that_is_taken_over_paints_in_8_bits_where_it_has_them(
+    small_model: Path, int8_model: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.onnx"
+    engines = Engines(small_model, "cpu")
+    for name, beside, precision in (
+        ("a", None, "fp32"),
+        ("b", int8_model, "int8"),
+        ("c", find_model("tiny.int8"), "fp32"),
+    ):
+        own = tmp_path / f"{name}.onnx"
+        shutil.copy(small_model, own)
+        if beside:
+            shutil.copy(beside, tmp_path / f"{name}.int8.onnx")
+        engines.adopt(own)
+        assert engines.models == (str(own),)
+        assert engines.get(str(own)).description.precision == precision
 
 
 def test_statistics_can_be_held(int8_model: Path, portrait: np.ndarray) -> None:

@@ -235,6 +235,26 @@ def test_a_learnt_style_is_a_style_of_the_new_file(small_model: Path, photograph
     assert read_metadata(out).style_names[-1] == "more" == again[0].name
 
 
+def test_an_8_bit_file_beside(small_model: Path, photographs: Path, tmp_path: Path, monkeypatch, caplog):
+    out, quick = tmp_path / "own.onnx", tmp_path / "own.int8.onnx"
+    (style,) = learn(painting(tmp_path), out, small_model, photographs, int8=True)
+    assert read_metadata(quick).precision == "int8"
+    assert read_metadata(quick).styles == read_metadata(out).styles
+    assert read_metadata(out).styles[-1] == style
+    with pytest.raises(InputError, match=r"own.int8.onnx exists|own.onnx exists"):
+        learn(painting(tmp_path), out, small_model, photographs, int8=True)
+    monkeypatch.setattr(learnt, "export_int8", failing)
+    learn(painting(tmp_path), out, small_model, photographs, int8=True, overwrite=True)
+    assert "there is no own.int8.onnx: paints too differently" in caplog.text
+    assert not quick.exists()
+    with pytest.raises(InputError, match="fp16; an 8-bit file is made of one in fp32"):
+        learn(painting(tmp_path), tmp_path / "half.onnx", "tiny.fp16", photographs, int8=True)
+
+
+def failing(*_: object) -> None:
+    raise VideoNSTError("paints too differently")
+
+
 def test_several_pictures_make_one_style(small_model: Path, photographs: Path, tmp_path: Path):
     folder = tmp_path / "artist"
     folder.mkdir()

@@ -1,9 +1,12 @@
 """Learning a style from an uploaded painting, against a real server with a stub in place of `videonst learn`."""
 
+import asyncio
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -27,7 +30,7 @@ from videonst.engines.metadata import read_metadata
 from videonst.live.painter import Engines
 from videonst.web import workshop
 from videonst.web.access import Access
-from videonst.web.app import ServeSettings
+from videonst.web.app import ServeSettings, create_app
 from videonst.web.server import PageServer
 from videonst.web.workshop import LearnOptions
 
@@ -98,6 +101,7 @@ def test_a_painting_becomes_a_style_of_every_session(server: PageServer, tmp_pat
     assert call(server, "api/learn/model") == (200, out.read_bytes())
     told = json.loads((tmp_path / "styles-1.learning" / "options.json").read_text())
     assert (told["into"], told["minutes"], told["stroke_size"]) == (str(small_model), "2.0", "large")
+    assert told["int8"] == "False"  # the server was given this very file
     assert told["nice"] >= workshop.NICENESS or not hasattr(workshop.os, "setpriority")
     learn(server, "more")  # into the file that has the first
     fetch_json(server, "api/learn?keep=true", method="DELETE")
@@ -109,7 +113,8 @@ def test_a_painting_becomes_a_style_of_every_session(server: PageServer, tmp_pat
 def test_cancelling_and_failing_change_nothing(server: PageServer, tmp_path: Path):
     learn(server)
     fetch_json(server, "api/learn?keep=false", method="DELETE")
-    wait_until(lambda: state(server)["state"] == "cancelled")
+    wait_until(lambda: state(server)["state"] == "cancelled", MEEK)
+    assert list(tmp_path.iterdir()) == []
     learn(server, "broken")
     wait_until(lambda: state(server)["state"] == "failed", MEEK)
     assert state(server)["error"] == "this painting cannot be learnt"
@@ -117,8 +122,48 @@ def test_cancelling_and_failing_change_nothing(server: PageServer, tmp_path: Pat
     assert call(server, "api/learn/model")[0] == 404
     assert [style["name"] for style in fetch_json(server, "api/styles")] == ["a", "b", "c"]
     assert not list(tmp_path.glob("*.onnx"))
-    learn(server)  # ends with the server
-    assert state(server)["state"] == "learning"
+
+
+def test_a_server_that_ends_takes_its_learning_along(small_model: Path, tmp_path: Path, caplog):
+    pytest.importorskip("onnx", reason="needs the [train] extra")
+    pytest.importorskip("torch", reason="needs the [train] extra")
+    options = LearnOptions(folder=tmp_path, command=STUB)
+    with running(ServeSettings(engines=Engines(small_model), learning=options)) as server:
+        learn(server)
+        assert state(server)["state"] == "learning"
+    assert list(tmp_path.iterdir()) == []
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_an_upload_that_breaks_off_is_no_error(small_model: Path, tmp_path: Path):
+    app = create_app(ServeSettings(engines=Engines(small_model), learning=LearnOptions(folder=tmp_path)))
+    messages = iter([{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> dict[str, Any]:
+        return next(messages)
+
+    async def send(message: dict[str, Any]) -> None:
+        assert message.get("status", 400) == 400
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/api/image", "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+
+
+def test_a_server_in_8_bits_learns_and_paints_in_8_bits(server: PageServer, tmp_path: Path, monkeypatch):
+    """Engines of shipped models on CPUs are in 8 bits; here one says so."""
+    get = Engines.get
+
+    def described(self: Engines, model: str) -> Any:
+        engine = get(self, model)
+        quick = dataclasses.replace(engine.description, precision="int8")
+        return SimpleNamespace(description=quick, stylize=engine.stylize)
+
+    monkeypatch.setattr(Engines, "get", described)
+    learn(server)
+    assert json.loads((tmp_path / "styles-1.learning" / "options.json").read_text())["int8"] == "True"
 
 
 def huge() -> bytes:

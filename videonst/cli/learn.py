@@ -53,6 +53,7 @@ def command(
     ] = False,
     seed: Annotated[int, typer.Option(help="Another one gives a slightly different result.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run has left.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Write OUT.int8.onnx too, for live painting on CPUs.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Add styles to a model: learn them from paintings in minutes. Ctrl-C ends early and keeps the best so far."""
@@ -72,7 +73,7 @@ def command(
             made = learn(
                 paintings, out, into=into, name=name, title=title, artist=artist, year=year, licence=licence,
                 content=content, settings=settings, features=features, vgg=vgg, device=device, compile=compile,
-                resume=resume, overwrite=overwrite, progress=report,
+                resume=resume, overwrite=overwrite, int8=int8, progress=report,
             )  # fmt: skip
     except KeyboardInterrupt:
         if _changed(out) != before:

@@ -1,6 +1,7 @@
 """Styles of one's own: learnt on the bank of a model file, and written into a copy of it that keeps all else."""
 
 import dataclasses
+import itertools
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -11,8 +12,9 @@ import torch
 
 from videonst.bank import StyleBank, check_target
 from videonst.demo import PORTRAIT
-from videonst.engines.metadata import LearntInfo, StyleInfo
-from videonst.errors import InputError
+from videonst.engines.metadata import LearntInfo, StyleInfo, read_metadata
+from videonst.errors import InputError, VideoNSTError
+from videonst.export.int8 import export_int8
 from videonst.export.onnx import (
     FrameNetwork,
     add_thumbnails,
@@ -21,6 +23,7 @@ from videonst.export.onnx import (
     measure_parity,
     require_parity,
 )
+from videonst.frame import Pixels
 from videonst.models import find_model
 from videonst.network import StyleNetwork
 from videonst.perceptual import open_features
@@ -53,6 +56,7 @@ def learn(
     compile: bool = False,
     resume: bool = False,
     overwrite: bool = False,
+    int8: bool = False,
     progress: Callable[[LearnProgress], None] | None = None,
 ) -> tuple[StyleInfo, ...]:
     """Adds styles to a model: learns them from paintings and writes a copy that has them.
@@ -74,6 +78,8 @@ def learn(
         compile: fuse the step with torch.compile, which takes a minute or more of the time.
         resume: go on with what an interrupted run has left, with the same arguments; time and steps may be other.
         overwrite: replace `out` if it exists.
+        int8: write NAME.int8.onnx beside NAME.onnx, for live painting on CPUs. Where that paints too differently, it is
+            left out with a warning.
         progress: called about twice a second, in this thread.
 
     Returns:
@@ -85,7 +91,9 @@ def learn(
     """
     settings = settings or LearnSettings()
     out, base = Path(out), find_model(into)
-    check_target(out, overwrite=overwrite or resume)
+    targets = [out, out.with_suffix(".int8.onnx")] if int8 else [out]
+    for target in targets:
+        check_target(target, overwrite=overwrite or resume)
     device = pick_device(device)
     bank = StyleBank(base)
     if bank.metadata.precision == "int8":
@@ -93,6 +101,8 @@ def learn(
             f"{base} is in 8 bits, which cannot be learnt in; learn into the fp32 file of the model, "
             f"then: videonst export {out} {out} --calibrate DIR"
         )
+    if int8 and bank.metadata.precision != "fp32":
+        raise InputError(f"{base} is in {bank.metadata.precision}; an 8-bit file is made of one in fp32")
     given = [paintings] if isinstance(paintings, str | Path) else paintings
     labels = {"title": title, "artist": artist, "year": year, "licence": licence}
     groups = _styles([Path(p) for p in given], name, {key: value for key, value in labels.items() if value is not None})
@@ -141,7 +151,10 @@ def learn(
             )
             for style, group in groups.items()
         ]
-        return _write(bank, network, styles, learner.best, out)
+        described = _write(bank, network, styles, learner.best, out)
+        for quick in targets[1:]:
+            _write_int8(out, quick, photographs)
+        return described
 
     try:
         learner.run(progress or (lambda _: None))
@@ -150,6 +163,16 @@ def learn(
             write()
         raise
     return write()
+
+
+def _write_int8(model: Path, path: Path, photographs: Sequence[Pixels]) -> None:
+    """The model file in 8 bits, with ranges set on the photographs."""
+    path.unlink(missing_ok=True)  # what is there holds other styles
+    styles = len(read_metadata(model).styles)
+    try:
+        export_int8(model, path, list(itertools.islice(itertools.cycle(photographs), 2 * styles)))
+    except VideoNSTError as error:
+        log.warning("there is no %s: %s", path.name, error)
 
 
 def _styles(paths: Sequence[Path], name: str | None, labels: dict[str, Any]) -> dict[str, list[Painting]]:

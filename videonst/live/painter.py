@@ -82,12 +82,15 @@ class Engines:
             thread.join(LOADING_SECONDS)
 
     def adopt(self, model: Path) -> None:
-        """Paints with this one model from now on. Styles and models change; what is loaded already may still be used.
+        """Paints with this one model from now on, on a CPU with the 8-bit file beside it (`NAME.int8.onnx`) where that
+        holds the same styles. Styles and models change; what is loaded already may still be used.
 
         Raises:
             InputError: no such file, no videonst model, or it does not work on the device.
         """
-        engine = OnnxEngine(model, self._device, self._threads)
+        quick = model.with_suffix(".int8.onnx")
+        is_same = quick.is_file() and read_metadata(quick).style_names == read_metadata(model).style_names
+        engine = OnnxEngine(quick if is_same and self._device == "cpu" else model, self._device, self._threads)
         with self._lock:
             self._loaded[str(model)] = engine
             self.styles, self.models = engine.description.styles, (str(model),)

@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
@@ -101,7 +101,7 @@ def create_app(settings: ServeSettings) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[Middleware(Gate, access=settings.access)],
-        exception_handlers={VideoNSTError: _refuse},
+        exception_handlers={VideoNSTError: _refuse, ClientDisconnect: _gone},
         lifespan=endpoints.lifespan,
     )
 
@@ -200,13 +200,16 @@ class _Endpoints:
         if strokes not in _STROKES:
             raise InputError(f"strokes is {strokes!r:.40}; expected {', '.join(_STROKES)}")
         models = self._engines.models
+        base = "fast" if "fast" in models else models[0]
+        used = await self._in_worker(self._engines.get, base)
         self._workshop.start(
             data,
             query.get("name", "mine"),
-            base="fast" if "fast" in models else models[0],
+            base=base,
             taken=self._engines.style_names,
             minutes=minutes,
             strokes=strokes,
+            int8=used.description.precision == "int8",
         )
         return JSONResponse(self._workshop.as_json(), 202)
 
@@ -331,6 +334,11 @@ async def _body(request: Request, maximum: int) -> bytes:
 
 class _TooBigError(InputError):
     """A request body over its limit."""
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """Nobody reads it: the sender has left in the middle of a body."""
+    return Response(status_code=400)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

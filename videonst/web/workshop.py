@@ -114,7 +114,17 @@ class Workshop:
         if self._process is not None:
             raise BusyError(f"{self._name!r} is being learnt; wait for its end, or end it")
 
-    def start(self, data: bytes, name: str, *, base: str, taken: tuple[str, ...], minutes: float, strokes: str) -> None:
+    def start(
+        self,
+        data: bytes,
+        name: str,
+        *,
+        base: str,
+        taken: tuple[str, ...],
+        minutes: float,
+        strokes: str,
+        int8: bool = False,
+    ) -> None:
         """Begins; `as_json` tells how it goes.
 
         Args:
@@ -124,6 +134,7 @@ class Workshop:
             taken: names of the styles it holds.
             minutes: to learn in, at most `MAX_MINUTES`.
             strokes: stroke size, as `videonst learn` has it.
+            int8: make an 8-bit file too.
 
         Raises:
             BusyError, VideoNSTError: as `check`.
@@ -148,7 +159,8 @@ class Workshop:
         command = [
             *(*self._options.command, str(painting), "--as", name, "--title", name),
             *("--into", str(find_model(base)), "--out", str(out), "--overwrite"),
-            *("--minutes", str(minutes), "--stroke-size", strokes, *self._options.arguments),
+            *("--minutes", str(minutes), "--stroke-size", strokes, *(["--int8"] if int8 else [])),
+            *self._options.arguments,
         ]
         with log:
             self._process = subprocess.Popen(
@@ -177,11 +189,14 @@ class Workshop:
 
     def close(self) -> None:
         """Ends it without a result, and waits for that. From any thread."""
-        if self._process is not None:
-            self._process.terminate()
+        process, job = self._process, self._job  # the event loop forgets the process as soon as it has ended
+        if process is not None and job is not None:
+            self._cancelled = True
+            process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_SECONDS)
-            self._process.kill()
+                process.wait(_END_SECONDS)
+            process.kill()
+            shutil.rmtree(job, ignore_errors=True)
 
     async def _wait(self, process: "subprocess.Popen[bytes]") -> None:
         while process.poll() is None:
@@ -191,6 +206,7 @@ class Workshop:
         try:
             if self._cancelled:
                 self._state = "cancelled"
+                shutil.rmtree(self._job, ignore_errors=True)
                 return
             if process.returncode:
                 self._state, self._error = "failed", _last_line(self._job / "errors.txt")
