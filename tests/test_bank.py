@@ -120,6 +120,23 @@ def test_what_cannot_be_done_is_refused(small_model: Path, tmp_path: Path, chang
     assert list(tmp_path.iterdir()) == []
 
 
+def test_8_bit_files_with_other_ranges_are_not_merged(tmp_path: Path):
+    import onnx
+    from onnx import numpy_helper
+
+    shipped = find_model("tiny.int8")
+    model = onnx.load(shipped)
+    scale = next(node for node in model.graph.node if node.op_type == "QLinearConv").input[1]
+    tensor = next(t for t in model.graph.initializer if t.name == scale)
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), scale))
+    onnx.save(model, tmp_path / "other.int8.onnx")
+    other = with_style(tmp_path / "other.int8.onnx", tmp_path / "mine.int8.onnx", "mine")
+    with pytest.raises(InputError, match="merge the fp32 files"):
+        edit_styles(shipped, tmp_path / "out.onnx", merge=[other])
+    same_ranges = with_style(shipped, tmp_path / "same.int8.onnx", "mine")
+    assert edit_styles(shipped, tmp_path / "out.onnx", merge=[same_ranges]).style_names[-1] == "mine"
+
+
 def test_styles_of_one_name_that_differ_are_not_merged(small_model: Path, tmp_path: Path):
     one = with_style(small_model, tmp_path / "one.onnx", "mine")
     two = with_style(small_model, tmp_path / "two.onnx", "mine", seed=1)
@@ -150,7 +167,18 @@ def test_edit_on_the_command_line(small_model: Path, tmp_path: Path):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert read_metadata(out).style_names == ("c", "wave", "b")
-    for wrong, arguments in (("nothing to change", []), ("cannot read 'a'", ["--rename", "a"])):
-        refused = CliRunner().invoke(app, ["styles", "edit", str(small_model), *arguments])
+    done = CliRunner().invoke(
+        app, ["styles", "edit", "tiny", "--remove", "udnie", "--out", str(tmp_path / "tiny.onnx")]
+    )
+    assert done.exit_code == 0, done.output
+    assert "udnie" not in read_metadata(tmp_path / "tiny.onnx").style_names
+    small = str(small_model)
+    for wrong, arguments in (
+        ("nothing to change", [small]),
+        ("cannot read 'a'", [small, "--rename", "a"]),
+        ("tiny is a shipped model; name the file to write with --out", ["tiny", "--remove", "udnie"]),
+        ("there is no file absent.onnx", ["absent.onnx", "--remove", "udnie"]),
+    ):
+        refused = CliRunner().invoke(app, ["styles", "edit", *arguments])
         assert isinstance(refused.exception, InputError)
         assert wrong in str(refused.exception)

@@ -375,6 +375,13 @@ def test_a_path_may_stand_where_a_style_may(text, shares):
     assert dict(StyleMix.parse(text).shares) == pytest.approx(shares)
 
 
+def test_a_path_with_commas_stands_alone(tmp_path):
+    path = tmp_path / "Monet, Claude: Seine, 1890.jpg"
+    path.touch()
+    assert StyleMix.parse(str(path)).shares == ((str(path), 1.0),)
+    assert len(StyleMix.parse(f"{tmp_path}/a.jpg,b.jpg").shares) == 2
+
+
 def test_a_model_refuses_a_picture_with_what_to_do():
     with pytest.raises(InputError, match="--engine optimise"):
         StyleMix.parse("monet.jpg").weights(["udnie"])
@@ -395,6 +402,14 @@ def test_memory_is_refused_with_a_size_that_fits(painting):
     assert memory.parse_bytes("2 GiB") == 2 << 30
     with pytest.raises(InputError):
         memory.parse_bytes("much")
+
+
+def test_a_container_allows_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "CONTAINER_LIMIT", tmp_path / "memory.max")
+    whole = memory.machine_bytes()
+    for text, expected in (("2000000000\n", int(0.9 * 2e9)), ("max\n", whole)):
+        memory.CONTAINER_LIMIT.write_text(text)
+        assert memory.machine_bytes() == expected
 
 
 def test_out_of_memory_names_a_smaller_size(painting, monkeypatch):

@@ -38,8 +38,8 @@ class StyleBank:
     Attributes:
         metadata: what the file says about itself.
         rows: (styles + 1, 2 x channels), the photograph first.
-        base: fingerprint of tier, precision, convolutions and photo slot: styles can be exchanged between files where
-            it is the same.
+        base: fingerprint of tier, precision, convolutions and photo slot, in 8-bit files the ranges of activations
+            too: styles can be exchanged between files where it is the same.
 
     Raises:
         InputError: missing or unreadable, no videonst model, or without a bank.
@@ -188,7 +188,11 @@ def _merge(styles: dict[str, tuple[StyleInfo, Rows]], bank: StyleBank, other: St
     if other.base != bank.base:
         raise InputError(
             f"{other.path} and {bank.path} have different convolutions: their styles cannot be exchanged; "
-            "learn the style anew on the other base"
+            + (
+                "merge the fp32 files, and export the result in 8 bits"
+                if bank.metadata.precision == "int8"
+                else "learn the style anew on the other base"
+            )
         )
     for name, (style, row) in other.styles.items():
         if name not in styles:
@@ -198,12 +202,12 @@ def _merge(styles: dict[str, tuple[StyleInfo, Rows]], bank: StyleBank, other: St
 
 
 def _kernels(graph: "onnx.GraphProto") -> list[str]:
-    """Initialisers that convolutions read, in 8-bit files through their scales."""
+    """Initialisers that convolutions read; in 8-bit files their scales and those of what goes in and out, too."""
     tensors = {tensor.name for tensor in graph.initializer}
-    made_by = {output: node for node in graph.node for output in node.output}
-    found = []
-    for node in graph.node:
-        if node.op_type == "Conv":
-            maker = made_by.get(node.input[1])
-            found += list(maker.input) if maker is not None else [node.input[1]]
-    return [name for name in found if name in tensors]
+    return [
+        name
+        for node in graph.node
+        if node.op_type in ("Conv", "QLinearConv")
+        for name in node.input[1:]
+        if name in tensors
+    ]

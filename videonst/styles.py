@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -40,13 +41,15 @@ class StyleMix:
     @classmethod
     def parse(cls, text: str, *, strength: float = 1.0, keep_colour: bool = False) -> "StyleMix":
         """Reads `name` or `name:share, name:share …`; a missing share is 1, and shares are normalised to sum 1. A name
-        may be the path of a picture; only what follows the last colon is taken for a share (`C:\\monet.jpg:0.7`).
+        may be the path of a picture; only what follows the last colon is taken for a share (`C:\\monet.jpg:0.7`). A
+        path with commas is read as meant where it stands alone and the picture exists.
 
         Raises:
             InputError: an empty text, a share that is no positive number, a name given twice.
         """
         shares: dict[str, float] = {}
-        for item in (piece.strip() for piece in text.split(",")):
+        is_file = "," in text and is_picture(text) and Path(text).expanduser().is_file()
+        for item in [text] if is_file else [piece.strip() for piece in text.split(",")]:
             name, colon, number = (part.strip() for part in item.rpartition(":"))
             if not colon or (is_picture(item) and is_picture(number)):  # C:\\monet.jpg
                 name, colon, number = item, "", ""

@@ -24,11 +24,11 @@ app = typer.Typer(cls=_ShowByDefault, help="What a model can paint: show it, or 
 
 @app.command()
 def edit(
-    file: Annotated[Path, typer.Argument(help="Model file.")],
+    file: Annotated[str, typer.Argument(help="Model file; or fast, tiny, full, with --out.")],
     remove: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Style to leave out; repeatable.")] = None,
     rename: Annotated[list[str] | None, typer.Option(metavar="OLD=NEW", help="Repeatable.")] = None,
     merge: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Model with the same base whose styles to take over.")
+        list[str] | None, typer.Option(metavar="FILE", help="Model with the same base whose styles to take over.")
     ] = None,
     order: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Styles to put first.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write there instead of replacing FILE.")] = None,
@@ -36,23 +36,27 @@ def edit(
 ) -> None:
     """Take out, rename, merge and order the styles of a model file, in this order. The others stay bit for bit."""
     from videonst.bank import edit_styles
+    from videonst.models import find_model
 
     if not (remove or rename or merge or order):
         raise InputError("nothing to change; give --remove, --rename, --merge or --order")
     pairs = [pair.partition("=") for pair in rename or ()]
     if bad := next(("".join(pair) for pair in pairs if not (pair[0] and pair[2])), None):
         raise InputError(f"cannot read {bad!r}; expected --rename OLD=NEW")
+    model = find_model(file)
+    if out is None and model != Path(file).expanduser():
+        raise InputError(f"{file} is a shipped model; name the file to write with --out")
     made = edit_styles(
-        file,
+        model,
         out,
         remove=remove or (),
         rename={old: new for old, _, new in pairs},
-        merge=merge or (),
+        merge=[find_model(other) for other in merge or ()],
         order=[name.strip() for name in order.split(",")] if order else (),
         overwrite=overwrite,
     )
     typer.echo(", ".join(made.style_names), err=True)
-    typer.echo(str(out or file))
+    typer.echo(str(out or model))
 
 
 @app.command()

@@ -1,9 +1,11 @@
 """What an optimisation needs of memory, and what fits."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -58,11 +60,18 @@ LEAST_SIDE = 32
 
 
 def machine_bytes() -> int | None:
-    """Memory that may be used, None where it is not known."""
+    """Memory that may be used, of the machine or of the container that this runs in; None where it is not known."""
     try:
-        return int(USABLE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+    with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+        whole = min(whole, int(CONTAINER_LIMIT.read_text()))
+    return int(USABLE * whole)
+
+
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Linux, control groups version 2: bytes, or "max"."""
 
 
 def parse_bytes(text: str) -> int:
