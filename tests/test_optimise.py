@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from videonst.cli import app  # noqa: E402
 from videonst.errors import InputError, VideoNSTError  # noqa: E402
 from videonst.frame import Frame  # noqa: E402
 from videonst.optimise import PRESETS, OptimiseEngine, Preset, descent, memory, painter, starts, watch  # noqa: E402
+from videonst.optimise.film import Film, Painted  # noqa: E402
 from videonst.optimise.objective import Losses, Objective, Region  # noqa: E402
 from videonst.optimise.paintings import read_masks  # noqa: E402
 from videonst.perceptual import losses  # noqa: E402
@@ -30,6 +32,7 @@ from videonst.perceptual.losses import Statistics, style_statistics  # noqa: E40
 from videonst.sinks import parts  # noqa: E402
 from videonst.sources import open_source  # noqa: E402
 from videonst.styles import StyleMix  # noqa: E402
+from videonst.temporal import Stabiliser  # noqa: E402
 from videonst.temporal.flow import DisFlow  # noqa: E402
 from videonst.training.data import to_tensor  # noqa: E402
 
@@ -471,6 +474,30 @@ def test_strokes_travel_with_the_picture(painting, passes):
     ]
     assert len(steady) == len(frames)
     assert trembling(steady) < 0.4 * trembling(alone)
+
+
+def test_a_flow_of_other_proportions_moves_pictures_as_far():
+    """As that of a network whose file fixes its size."""
+    before, now = pan(2)
+
+    class Squeezed:
+        name = "squeezed"
+
+        def prepare(self, pixels):
+            return cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (40, 64), interpolation=cv2.INTER_AREA)
+
+        def flow(self, first, second):
+            to_the_left = np.array_equal(second, self.prepare(now))
+            return np.full((64, 40, 2), (-2 if to_the_left else 2, 0), np.float32)
+
+    provider = Squeezed()
+    past, grey = Painted(Frame(before), provider.prepare(before), before), provider.prepare(now)
+    moved, _ = Film._carried(SimpleNamespace(_flow=provider), past, grey, Frame(now))
+    assert np.abs(moved.astype(int) - now)[:, 8:-12].max() <= 1
+    engineless = SimpleNamespace(description=SimpleNamespace(styles=()))
+    steadied = Stabiliser(engineless, flow=provider)
+    carried = steadied._carry(SimpleNamespace(history=before.astype(np.float32), grey=past.grey), grey, Frame(now))
+    assert np.abs(carried.history - now)[:, 8:-12].max() <= 1
 
 
 def test_a_cut_starts_afresh(painting):

@@ -12,7 +12,7 @@ from videonst.engines import FrameStore
 from videonst.frame import Frame, Pixels
 from videonst.optimise.painter import Painter
 from videonst.styles import StyleMix
-from videonst.temporal.flow import FlowProvider, Plane, place_of, resample, trust
+from videonst.temporal.flow import FlowProvider, Plane, in_full_pixels, place_of, resample, trust
 from videonst.temporal.scene import SceneCuts
 from videonst.temporal.stabiliser import LONGEST_GAP
 
@@ -186,7 +186,7 @@ class Film:
         scale = frame.height / grey.shape[0]
         backward = self._flow.flow(grey, past.grey)
         trusted, _ = trust(past.grey, grey, self._flow.flow(past.grey, grey), backward, scale)
-        motion = cv2.multiply(cv2.resize(backward, size, interpolation=cv2.INTER_LINEAR), scale)
+        motion = cv2.resize(in_full_pixels(backward, *size), size, interpolation=cv2.INTER_LINEAR)
         moved = resample(past.result, place_of(motion), cv2.INTER_CUBIC)
         return cast(Pixels, moved), cv2.resize(trusted, size, interpolation=cv2.INTER_LINEAR)
 

@@ -199,6 +199,13 @@ def place_of(flow: Field) -> Field:
     return cv2.add(flow, _grid(*flow.shape[:2]))
 
 
+def in_full_pixels(flow: Field, width: int, height: int) -> Field:
+    """Displacements at the working resolution, (h, w, 2), in pixels of the full frame. Proportions may differ: sides
+    are rounded, and some networks have a size of their own."""
+    scaled: Field = flow * np.float32((width / flow.shape[1], height / flow.shape[0]))
+    return scaled
+
+
 def _squared(field: npt.NDArray[Any]) -> Plane:
     x, y = cv2.split(field)
     return cv2.add(cv2.multiply(x, x), cv2.multiply(y, y))

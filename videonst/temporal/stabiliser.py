@@ -21,6 +21,7 @@ from videonst.temporal.flow import (
     Plane,
     exposure_change,
     flow_there,
+    in_full_pixels,
     place_of,
     resample,
     trust,
@@ -231,7 +232,7 @@ class Stabiliser:
         scale = frame.height / grey.shape[0]
         backward = self._flow.flow(grey, past.grey)
         trusted, exposure = trust(past.grey, grey, flow_there(self._flow, past.grey, grey), backward, scale)
-        motion = cv2.multiply(_without_tremble(backward, scale), scale)
+        motion = in_full_pixels(_without_tremble(backward, scale), frame.width, frame.height)
         return _Carried(_move(past.history, motion), trusted, exposure)
 
 
