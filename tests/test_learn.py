@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import time
+import weakref
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,7 @@ from videonst.engines.metadata import read_metadata  # noqa: E402
 from videonst.errors import InputError, VideoNSTError  # noqa: E402
 from videonst.export import learnt  # noqa: E402
 from videonst.network import StyleNetwork  # noqa: E402
-from videonst.training import budget  # noqa: E402
+from videonst.training import budget, pictures  # noqa: E402
 from videonst.training import learn as learning  # noqa: E402
 from videonst.training.budget import LEARNING_RATE, SETTLING, Budget, LearnSettings  # noqa: E402
 from videonst.training.learn import Learner, LearnProgress  # noqa: E402
@@ -453,6 +454,21 @@ def test_pictures_to_learn_on(photographs: Path):
     assert words == "32 frames of sample.mp4"
     assert len({frame.tobytes() for frame in frames}) == 32
     assert len(gather_pictures(photographs)[0]) == 3
+
+
+def test_a_folder_of_large_photographs_is_not_held_in_memory(photographs: Path, monkeypatch: pytest.MonkeyPatch):
+    read: list[weakref.ref] = []
+
+    def large(path: Path) -> np.ndarray:
+        image = np.zeros((600, 800, 3), np.uint8)
+        read.append(weakref.ref(image))
+        assert sum(known() is not None for known in read) <= 2  # this one, and the one before until it is replaced
+        return image
+
+    monkeypatch.setattr(pictures, "read_image", large)
+    painting(photographs, "one_more.png")
+    found, _ = gather_pictures(photographs)
+    assert [picture.shape for picture in found] == [(288, 384, 3)] * 4 == [(288, 384, 3)] * len(read)
 
 
 def test_the_command(small_model: Path, photographs: Path, tmp_path: Path):

@@ -409,10 +409,13 @@ def test_memory_is_refused_with_a_size_that_fits(painting):
 
 def test_a_container_allows_what_it_says(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "CONTAINER_LIMIT", tmp_path / "memory.max")
-    whole = memory.machine_bytes()
+    whole = memory.device_bytes("cpu")
     for text, expected in (("2000000000\n", int(0.9 * 2e9)), ("max\n", whole)):
         memory.CONTAINER_LIMIT.write_text(text)
-        assert memory.machine_bytes() == expected
+        assert memory.device_bytes("cpu") == expected
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=4e9))
+    with pytest.raises(InputError, match=r"what may be used here is 3.6 GB; \d+x\d+ fits"):
+        memory.check_memory(3840, 2160, None, half=True, device="cuda")
 
 
 def test_out_of_memory_names_a_smaller_size(painting, monkeypatch):

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 import videonst
+from videonst.atomic import replacing
 from videonst.bench.scenes import read_picture, sintel_scenes
 from videonst.frame import Frame
 from videonst.optimise import PRESETS, OptimiseEngine
@@ -103,9 +104,8 @@ def losses(of: OptimiseEngine, style: Path, photo: np.ndarray, result: np.ndarra
 
 def save(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}")
-    part.write_bytes(cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes())
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_bytes(cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def keep(path: Path, value: object) -> None:
@@ -150,8 +150,8 @@ def reference(args: argparse.Namespace) -> None:
             optimiser.step(closure)
             rows.append(asdict(seen[0]) | {"step": len(rows) + 1, "cpu": time.process_time() - started})
             if len(rows) % 25 == 0:
-                torch.save({"image": image.data, "optimiser": optimiser.state_dict(), "rows": rows}, f"{state}.part")
-                Path(f"{state}.part").replace(state)
+                with replacing(state) as part:
+                    torch.save({"image": image.data, "optimiser": optimiser.state_dict(), "rows": rows}, part)
                 keep(curve, rows)
                 values = (image.data[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
                 save(folder / "result.png", values)

@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils import parametrize
 
+from videonst.atomic import replacing
 from videonst.export.checkpoint import read_start
 from videonst.perceptual import Vgg19, content_loss, style_loss, style_statistics, total_variation_loss
 from videonst.perceptual.compact import WEIGHTS, Compact
@@ -196,9 +197,8 @@ class Student:
             state[f"{layer}.weight"] *= scale
             state[f"{layer}.bias"] *= scale
         state["trunk.0.0.weight"] /= self.scales["relu1_1"]
-        part = path.with_suffix(".part")
-        save_file({name: value.half().contiguous().cpu() for name, value in state.items()}, part)
-        part.replace(path)
+        with replacing(path) as part:
+            save_file({name: value.half().contiguous().cpu() for name, value in state.items()}, part)
 
 
 def errors(
@@ -454,9 +454,8 @@ class Distillation:
             "step": self.step, "network": self.student.network.state_dict(), "average": self.average,
             "optimiser": self.optimiser.state_dict(), "scales": self.student.scales,
         }  # fmt: skip
-        part = self.checkpoint.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(self.checkpoint)
+        with replacing(self.checkpoint) as part:
+            torch.save(state, part)
         self.student.save(self.average, self.options.out / WEIGHTS)
 
     def _resume(self) -> None:

@@ -259,12 +259,13 @@ def test_places_for_cameras(server: PageServer):
 
 
 def test_idle_cameras_give_their_place_back(small_model: Path):
-    with running(ServeSettings(engines=Engines(small_model), idle_seconds=0.5)) as server, camera(server) as socket:
+    # Long enough for the first frame to be in time on a busy machine.
+    with running(ServeSettings(engines=Engines(small_model), idle_seconds=3)) as server, camera(server) as socket:
         socket.send(frame_message(1, jpeg()))
         receive_frame(socket)
         send_controls(socket, strength=0.5)  # turning knobs is not sending frames
         code, reason = closed_with(socket)
-        assert (code, "no frame for 0.5 seconds" in reason) == (IDLE, True)
+        assert (code, "no frame for 3 seconds" in reason) == (IDLE, True)
         wait_until(lambda: fetch_json(server, "api/status")["cameras"] == 0)
 
 

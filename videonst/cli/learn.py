@@ -47,7 +47,7 @@ def command(
     ] = "auto",
     vgg: Annotated[Path | None, typer.Option(help="VGG-19 weights; default: torchvision's.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     compile: Annotated[
         bool, typer.Option(help="Fuse with torch.compile: a minute or more to start, then faster.")
     ] = False,

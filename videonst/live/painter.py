@@ -83,7 +83,7 @@ class Engines:
 
     def adopt(self, model: Path) -> None:
         """Paints with this one model from now on, on a CPU with the 8-bit file beside it (`NAME.int8.onnx`) where that
-        holds the same styles. Styles and models change; what is loaded already may still be used.
+        holds the same styles. Styles and models change; what was loaded before goes when nobody paints with it.
 
         Raises:
             InputError: no such file, no videonst model, or it does not work on the device.
@@ -92,7 +92,7 @@ class Engines:
         is_same = quick.is_file() and read_metadata(quick).style_names == read_metadata(model).style_names
         engine = OnnxEngine(quick if is_same and self._device == "cpu" else model, self._device, self._threads)
         with self._lock:
-            self._loaded[str(model)] = engine
+            self._loaded = {str(model): engine}
             self.styles, self.models = engine.description.styles, (str(model),)
 
     def get(self, model: str) -> Engine:

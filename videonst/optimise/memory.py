@@ -38,12 +38,14 @@ def fitting_size(width: int, height: int, limit: int, *, half: bool, history: in
     return int(width * factor / 2) * 2, int(height * factor / 2) * 2
 
 
-def check_memory(width: int, height: int, limit: int | None, *, half: bool, history: int = 0) -> None:
+def check_memory(
+    width: int, height: int, limit: int | None, *, half: bool, history: int = 0, device: str = "cpu"
+) -> None:
     """
     Raises:
-        InputError: the picture needs more than `limit` bytes (None: the machine has); the size that fits is named.
+        InputError: the picture needs more than `limit` bytes (None: the device has); the size that fits is named.
     """
-    allowed = limit if limit is not None else machine_bytes()
+    allowed = limit if limit is not None else device_bytes(device)
     needed = needed_bytes(width, height, half=half, history=history)
     if allowed is None or needed <= allowed:
         return
@@ -51,7 +53,7 @@ def check_memory(width: int, height: int, limit: int | None, *, half: bool, hist
     advice = f"{fits[0]}x{fits[1]} fits: --resize {fits[0]}x{fits[1]}" if min(fits) >= LEAST_SIDE else "none fits"
     raise InputError(
         f"optimising {width}x{height} needs about {needed / 1e9:.1f} GB, "
-        f"{'the limit' if limit is not None else 'this machine'} is {allowed / 1e9:.1f} GB; {advice}"
+        f"{'the limit' if limit is not None else 'what may be used here'} is {allowed / 1e9:.1f} GB; {advice}"
     )
 
 
@@ -59,8 +61,11 @@ LEAST_SIDE = 32
 """Pixels: relu5_1 has two positions there."""
 
 
-def machine_bytes() -> int | None:
-    """Memory that may be used, of the machine or of the container that this runs in; None where it is not known."""
+def device_bytes(device: str) -> int | None:
+    """Memory that may be used, of a GPU, of the machine or of the container that this runs in; None where it is not
+    known."""
+    if device != "cpu":
+        return int(USABLE * torch.cuda.get_device_properties(device).total_memory)
     try:
         whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

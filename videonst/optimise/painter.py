@@ -103,6 +103,7 @@ class Painter:
             self._memory,
             half=self._half,
             history=self.preset.history if self.preset.method == "lbfgs" else 0,
+            device=self.device,
         )
 
     def paint(

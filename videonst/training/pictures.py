@@ -48,20 +48,20 @@ def gather_pictures(content: Path | None) -> tuple[list[Pixels], str]:
         with open_source(PORTRAIT) as source:
             portrait = next(iter(source)).pixels
         drawn = [draw_leaves(seed) for seed in range(DRAWN)]
-        pictures = [portrait, *_frames(CLIP, SAMPLE_FRAMES), *drawn]
+        pictures = [_small(portrait), *_frames(CLIP, SAMPLE_FRAMES), *drawn]
         words = "the built-in set"
     elif content.is_dir():
         paths = list_images(content)
         count = min(len(paths), MAX_PICTURES)
         found = (_read(paths[i * len(paths) // count]) for i in range(count))
-        pictures = [image for image in found if image is not None]
+        pictures = [_small(image) for image in found if image is not None]
         if not pictures:
             raise InputError(f"none of the {len(paths)} pictures in {content} can be read")
         words = f"{len(pictures)} pictures of {content.resolve().name}"
     else:
         pictures = _frames(content, CLIP_FRAMES)
         words = f"{len(pictures)} frames of {content.name}"
-    return [resize_short_side(picture, PICTURE_SIZE) for picture in pictures], words
+    return pictures, words
 
 
 def draw_leaves(seed: int) -> Pixels:
@@ -94,6 +94,11 @@ def draw_leaves(seed: int) -> Pixels:
     return levels
 
 
+def _small(picture: Pixels) -> Pixels:
+    """At once: a folder of photographs as cameras take them is more than memory holds."""
+    return resize_short_side(picture, PICTURE_SIZE)
+
+
 def _read(path: Path) -> Pixels | None:
     image = read_image(path)
     if image is None:
@@ -102,19 +107,19 @@ def _read(path: Path) -> Pixels | None:
 
 
 def _frames(clip: Path, count: int) -> list[Pixels]:
-    """Frames spread over the length of a clip, or its first ones where the length is not known."""
+    """Small frames spread over the length of a clip, or its first ones where the length is not known."""
     frames: list[Pixels] = []
     with open_source(clip) as source:
         duration = source.info.duration
         if duration is None or source.info.is_still:
             for frame in source:
-                frames.append(frame.pixels)
+                frames.append(_small(frame.pixels))
                 if len(frames) == count:
                     break
     if not frames and duration is not None:
         for i in range(count):
             with open_source(clip, Trim.parse(start=duration * i / count)) as source:
-                frames += [frame.pixels for frame in itertools.islice(source, 1)]
+                frames += [_small(frame.pixels) for frame in itertools.islice(source, 1)]
     if not frames:
         raise InputError(f"{clip} has no frames to learn on; give another clip, or a folder of photographs")
     return frames
