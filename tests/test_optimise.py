@@ -1,89 +1,33 @@
-"""The optimise engine, on a stand-in for VGG-19 with the same layers, so that a picture takes milliseconds."""
+"""The optimise engine: losses, descent, pictures, paintings."""
 
-import contextlib
 import itertools
 import math
-import sys
 from dataclasses import replace
-from fractions import Fraction
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from clips import make_clip
-from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
 
-from torch import nn  # noqa: E402
+from optimising import LAYERS, QUICK, SmallFeatures, engine, loss_of, picture, write_painting, written  # noqa: E402
 
-from videonst.api import Stylizer, convert  # noqa: E402
-from videonst.cli import app  # noqa: E402
 from videonst.errors import InputError, VideoNSTError  # noqa: E402
 from videonst.frame import Frame  # noqa: E402
-from videonst.optimise import PRESETS, OptimiseEngine, Preset, descent, memory, painter, starts, watch  # noqa: E402
-from videonst.optimise.film import Film, Painted  # noqa: E402
+from videonst.optimise import PRESETS, OptimiseEngine, descent, memory, painter  # noqa: E402
 from videonst.optimise.objective import Losses, Objective, Region  # noqa: E402
 from videonst.optimise.paintings import read_masks  # noqa: E402
 from videonst.perceptual import losses  # noqa: E402
 from videonst.perceptual.losses import Statistics, style_statistics  # noqa: E402
-from videonst.sinks import parts  # noqa: E402
-from videonst.sources import open_source  # noqa: E402
 from videonst.styles import StyleMix  # noqa: E402
-from videonst.temporal import Stabiliser  # noqa: E402
-from videonst.temporal.flow import DisFlow  # noqa: E402
 from videonst.training.data import to_tensor  # noqa: E402
-
-LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1")
-QUICK = Preset(name="quick", steps=(6,), next_steps=(4,), start="content", half=False)
-
-
-class SmallFeatures(nn.Module):
-    """Six layers of random convolutions, halving between stages as VGG-19 does."""
-
-    name, layers = "small", LAYERS
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        channels = [3, 8, 12, 16, 16, 16, 16]
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1).requires_grad_(False) for a, b in itertools.pairwise(channels)
-        )
-
-    def forward(self, image, layers):
-        x, taps = (image - 0.5) * 4, {}
-        for name, convolution in zip(LAYERS, self.convolutions, strict=True):
-            if name not in ("relu1_1", "relu4_2"):
-                x = torch.nn.functional.avg_pool2d(x, 2)
-            x = torch.relu(convolution(x.to(convolution.weight.dtype)))
-            if name in layers:
-                taps[name] = x
-        return taps
-
-
-def picture(seed=0, height=64, width=80):
-    """Smooth blotches, RGB uint8."""
-    rng = np.random.default_rng(seed)
-    return cv2.resize(rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8), (width, height))
 
 
 @pytest.fixture
 def painting(tmp_path):
-    path = tmp_path / "painting.png"
-    rows = np.arange(96)[:, None, None] // 4 % 2 * 200
-    cv2.imwrite(str(path), np.broadcast_to(rows, (96, 96, 3)).astype(np.uint8) + np.uint8([0, 20, 50]))
-    return path
-
-
-def engine(painting, preset=QUICK, **options):
-    return OptimiseEngine(str(painting), preset, features=SmallFeatures(), device="cpu", **options)
-
-
-def loss_of(painter_of, photo, painting, result):
-    return painter_of._painter.losses(photo, StyleMix(((str(painting), 1.0),)), [result])[0]
+    return write_painting(tmp_path / "painting.png")
 
 
 # The losses
@@ -320,11 +264,6 @@ def test_masks_of_other_proportions_are_refused(tmp_path, painting):
         optimiser.check(80, 80)
 
 
-def written(path, image, **options):
-    cv2.imwrite(str(path), image, **options)
-    return path
-
-
 def painting_files(folder):
     colour = picture(3, 72, 72)
     yield written(folder / "grey.png", colour[..., 0])
@@ -440,235 +379,6 @@ def test_ctrl_c_gives_the_best_so_far(painting):
     assert loss_of(optimiser, photo, painting, result).total < loss_of(optimiser, photo, painting, photo).total
 
 
-# Film
-
-
-def pan(count=6, step=4, height=64, width=80):
-    """A picture that moves by whole pixels, so that the motion is known."""
-    large = picture(5, height, width + 8 * count)
-    return [np.ascontiguousarray(large[:, step * i : step * i + width]) for i in range(count)]
-
-
-def film(frames, painting, preset, **options):
-    optimiser = engine(painting, preset, **options)
-    clip = optimiser.clip(DisFlow("medium"))
-    mix = StyleMix.parse(str(painting))
-    results = []
-    for index, pixels in enumerate(frames):
-        results += clip.take(Frame(pixels, pts=index, time_base=Fraction(1, 25)), mix)
-    return [frame.pixels for frame in results + clip.finish()]
-
-
-def trembling(results, step=4):
-    """Mean difference of what the same place of the scene looks like in successive frames, levels."""
-    inner = [result[:, 8:-8].astype(int) for result in results]
-    return np.mean([np.abs(b[:, :-step] - a[:, step:]).mean() for a, b in itertools.pairwise(inner)])
-
-
-@pytest.mark.parametrize("passes", [1, 3])
-def test_strokes_travel_with_the_picture(painting, passes):
-    frames = pan(5)
-    preset = replace(QUICK, start="noise", steps=(15,), next_steps=(6,), lags=(1, 2), passes=passes, window=4)
-    steady = film(frames, painting, preset)
-    optimiser, mix = engine(painting, preset), StyleMix.parse(str(painting))
-    alone = [
-        optimiser.stylize(Frame(pixels, pts=i, time_base=Fraction(1, 25)), mix).pixels
-        for i, pixels in enumerate(frames)
-    ]
-    assert len(steady) == len(frames)
-    assert trembling(steady) < 0.4 * trembling(alone)
-
-
-def test_a_flow_of_other_proportions_moves_pictures_as_far():
-    """As that of a network whose file fixes its size."""
-    before, now = pan(2)
-
-    class Squeezed:
-        name = "squeezed"
-
-        def prepare(self, pixels):
-            return cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (40, 64), interpolation=cv2.INTER_AREA)
-
-        def flow(self, first, second):
-            to_the_left = np.array_equal(second, self.prepare(now))
-            return np.full((64, 40, 2), (-2 if to_the_left else 2, 0), np.float32)
-
-    provider = Squeezed()
-    past, grey = Painted(Frame(before), provider.prepare(before), before), provider.prepare(now)
-    moved, _ = Film._carried(SimpleNamespace(_flow=provider), past, grey, Frame(now))
-    assert np.abs(moved.astype(int) - now)[:, 8:-12].max() <= 1
-    engineless = SimpleNamespace(description=SimpleNamespace(styles=()))
-    steadied = Stabiliser(engineless, flow=provider)
-    carried = steadied._carry(SimpleNamespace(history=before.astype(np.float32), grey=past.grey), grey, Frame(now))
-    assert np.abs(carried.history - now)[:, 8:-12].max() <= 1
-
-
-def test_a_cut_starts_afresh(painting):
-    moving = pan(3)
-    frames, other = ([pixels // 4 + shade for pixels in moving] for shade in (0, 190))
-    after_cut = film(frames + other, painting, QUICK)[3:]
-    for found, expected in zip(after_cut, film(other, painting, QUICK), strict=True):
-        np.testing.assert_array_equal(found, expected)
-
-
-class Counting(OptimiseEngine):
-    """Fails after a number of pictures, as a machine that is switched off."""
-
-    painted, fail_at = 0, None
-
-    def clip(self, flow):
-        clip = super().clip(flow)
-        original = self._painter.paint
-
-        def paint(*arguments, **options):
-            if self.painted == self.fail_at:
-                raise VideoNSTError("switched off")
-            self.painted += 1
-            return original(*arguments, **options)
-
-        self._painter.paint = paint
-        return clip
-
-
-@pytest.mark.parametrize(
-    ("passes", "fail_at", "suffix"), [(1, 3, "out.mp4"), (1, 11, "%03d.png"), (3, 8, "%03d.png"), (3, 25, "out.mp4")]
-)
-def test_a_resumed_film_is_identical(tmp_path, painting, small_model, monkeypatch, passes, fail_at, suffix):
-    """Interrupted before and after the end of the first segment; what was painted is not painted again. All frames
-    begin with what the very first one chose."""
-    monkeypatch.setattr(parts, "SEGMENT_SECONDS", 1)
-    monkeypatch.setattr(starts.Network, "choose", lambda self, frame, mix: "ab"[frame.time > 0])
-    source = make_clip(tmp_path / "clip.mp4", pts=range(0, 1500, 100), last_duration=100)
-    preset = replace(QUICK, start="network", steps=(3,), next_steps=(2,), lags=(1, 2), passes=passes, window=4)
-    model = str(small_model)
-
-    def run(target, fail_at=None, resume=False):
-        optimiser = Counting(str(painting), preset, features=SmallFeatures(), device="cpu", model=model)
-        optimiser.fail_at = fail_at
-        target.parent.mkdir(exist_ok=True)
-        outcome = contextlib.nullcontext() if fail_at is None else pytest.raises(VideoNSTError, match="switched off")
-        with outcome:
-            convert(source, target, str(painting), model=Stylizer(optimiser), resize="64x48", resume=resume)
-        return optimiser.painted
-
-    whole = run(tmp_path / "whole" / suffix)
-    begun = run(tmp_path / "resumed" / suffix, fail_at)
-    rest = run(tmp_path / "resumed" / suffix, resume=True)
-    assert begun + rest == whole
-    paths = [sorted((tmp_path / name).iterdir()) for name in ("whole", "resumed")]
-    assert [p.name for p in paths[0]] == [p.name for p in paths[1]]
-    for expected, found in zip(*paths, strict=True):
-        with open_source(expected) as a, open_source(found) as b:
-            for x, y in zip(a, b, strict=True):
-                assert x.time == y.time
-                np.testing.assert_array_equal(x.pixels, y.pixels)
-
-
-# The command line
-
-
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    import videonst.perceptual
-
-    monkeypatch.delenv("VIDEONST_DATA", raising=False)
-    monkeypatch.setattr(videonst.perceptual, "open_features", lambda name, vgg: SmallFeatures())
-    written(tmp_path / "photo.png", picture())
-
-    def invoke(*arguments, target="out.png"):
-        paths = [str(tmp_path / "photo.png"), str(tmp_path / target)]
-        return CliRunner().invoke(app, ["convert", *paths, *map(str, arguments)], catch_exceptions=True)
-
-    return invoke
-
-
-def test_the_command_line_paints_a_picture(run, painting, tmp_path):
-    result = run(
-        "--engine", "optimise", "--style", painting, "--preset", "draft", "--steps", 8, "--start-from", "content",
-        "--preview", tmp_path / "now.png", "--timelapse", tmp_path / "steps.mp4", "--plot", tmp_path / "losses.png",
-    )  # fmt: skip
-    assert result.exit_code == 0, result.output
-    assert "optimise draft on small" in result.stderr
-    out = cv2.imread(str(tmp_path / "out.png"))
-    assert out.shape == (64, 80, 3)
-    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "now.png")), out)
-    assert cv2.imread(str(tmp_path / "losses.png")).shape[0] > 300
-    with open_source(tmp_path / "steps.mp4") as source:
-        frames = [frame.pixels for frame in source]
-    assert len(frames) == 8 + 50
-    assert np.abs(frames[-1].astype(int) - out[..., ::-1]).mean() < 12
-
-
-def test_ctrl_c_on_the_command_line_saves_the_picture(run, painting, tmp_path, monkeypatch):
-    original = painter.Painter._objective
-
-    def slow(self, *arguments):
-        objective, calls = original(self, *arguments), iter(range(100))
-
-        def evaluate(image):
-            if next(calls) == 3:
-                raise KeyboardInterrupt
-            return objective(image)
-
-        return evaluate
-
-    monkeypatch.setattr(painter.Painter, "_objective", slow)
-    options = ["--engine", "optimise", "--style", painting, "--start-from", "content"]
-    result = run(*options, "--plot", tmp_path / "losses.png")
-    assert result.exit_code == 130
-    assert "the best so far is saved" in result.stderr
-    assert cv2.imread(str(tmp_path / "out.png")).shape == (64, 80, 3)
-    assert cv2.imread(str(tmp_path / "losses.png")) is not None
-    many = CliRunner().invoke(app, ["convert", f"{tmp_path}/photo*.png", f"{tmp_path}/many", *map(str, options)])
-    assert many.exit_code == 130
-    assert cv2.imread(str(tmp_path / "many" / "photo.png")).shape == (64, 80, 3)
-
-
-def test_a_preview_that_cannot_be_written_does_not_end_the_work(painting, tmp_path, caplog):
-    folder = tmp_path / "shown"
-    folder.mkdir()
-    recorder = watch.Recorder(folder / "now.png")
-    folder.rmdir()
-    optimiser = engine(painting, watch=recorder)
-    assert optimiser.stylize(Frame(picture()), StyleMix.parse(str(painting))).pixels.shape == (64, 80, 3)
-    assert caplog.text.count("no more previews") == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--style", "udnie", "--steps", "5"], "--steps: only with --engine optimise"),
-        (["--style", "a.jpg"], "--engine optimise"),
-        (["--engine", "optimise"], "no painting"),
-        (["--engine", "optimise", "--style", "udnie"], "--paintings"),
-        (["--engine", "optimise", "--style", "PAINTING", "--steady", "0.5"], "--steady"),
-        (["--engine", "optimise", "--style", "PAINTING", "--preset", "slow"], "-e preset=slow"),
-        (["--engine", "optimise", "--style", "PAINTING", "--steps", "0"], "1 or more"),
-        (["--engine", "optimise", "--style", "PAINTING", "--style-weight", "-1"], "--style-weight"),
-        (["--engine", "optimise", "--style", "PAINTING", "--content-mask", "a.png"], "--style-mask"),
-        (["--engine", "optimise", "--style", "PAINTING", "--memory", "1MB"], "needs about"),
-        (["--engine", "optimise", "--style", "PAINTING", "--timelapse", "a.txt"], "timelapse"),
-        (["--engine", "optimise", "--style", "PAINTING", "--plot", "a.txt"], "cannot write a plot to a.txt"),
-        (["--engine", "optimise", "--style", "PAINTING", "--preview", "none/a.png"], "no directory none"),
-        (["--engine", "optimise", "--style", "PAINTING", "--start-from", "luck"], "unknown start"),
-        (["--engine", "optimise", "--style", "PAINTING", "--stroke-scale", "9"], "stroke scale"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(run, painting, tmp_path, arguments, said):
-    result = run(*(painting if a == "PAINTING" else a for a in arguments))
-    message = str(result.exception) if isinstance(result.exception, VideoNSTError) else result.stderr
-    assert said in message, result.output
-    assert not (tmp_path / "out.png").exists()
-
-
-def test_without_torch_it_says_what_to_install(run, painting, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith(("videonst.optimise", "videonst.training"))]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "torch", None)
-    result = run("--engine", "optimise", "--style", painting)
-    assert "pip install 'videonst[train]'" in str(result.exception)
-
-
 def test_the_layers_that_a_network_has_are_used():
     """Without relu4_2 the content is relu4_1."""
     preset = replace(QUICK, half=False)
@@ -695,9 +405,3 @@ def test_what_a_picture_cannot_show_costs():
     costs = float(bound(outside)[0]) - float(free(outside)[0])
     assert costs == pytest.approx(100 * (0.5**2 + 0.25**2) / photo.numel(), rel=1e-3)
     assert PRESETS["good"].range_weight > 0
-
-
-def test_options_are_documented():
-    page = (Path(__file__).resolve().parent.parent / "docs" / "quality.md").read_text()
-    for option in ("--steps", "--start-from", "--style-mask", "--memory", "--timelapse", "--paintings", *PRESETS):
-        assert option in page

@@ -101,6 +101,7 @@ def test_a_painting_becomes_a_style_of_every_session(server: PageServer, tmp_pat
     assert call(server, "api/learn/model") == (200, out.read_bytes())
     told = json.loads((tmp_path / "styles-1.learning" / "options.json").read_text())
     assert (told["into"], told["minutes"], told["stroke_size"]) == (str(small_model), "2.0", "large")
+    assert told["painting"].endswith("mine.jpg")  # what the file will say that it was learnt from
     assert told["int8"] == "False"  # the server was given this very file
     assert told["nice"] >= workshop.NICENESS or not hasattr(workshop.os, "setpriority")
     learn(server, "more")  # into the file that has the first

@@ -133,7 +133,8 @@ class Learner:
         self._device = torch.device(device)
         self._recipe = Recipe(tier=network.tier, steps=1)
         self._bank = network.bank.detach().to(self._device)
-        self._network = _frozen(network).to(self._device).to(memory_format=torch.channels_last)
+        frozen = copy.deepcopy(network).requires_grad_(False)
+        self._network = frozen.to(self._device).to(memory_format=torch.channels_last)
         self._features = features.to(self._device, torch.bfloat16)
         self._targets = [self._statistics(pictures) for pictures in paintings.values()]
         rng = np.random.default_rng(settings.seed)
@@ -395,7 +396,3 @@ class Learner:
         self._optimiser.load_state_dict(state["optimiser"])
         self.best, self._scores, self._slower = state["best"], state["scores"], state["slower"]
         self.budget.resume(state["budget"])
-
-
-def _frozen(network: StyleNetwork) -> StyleNetwork:
-    return copy.deepcopy(network).requires_grad_(False)

@@ -35,6 +35,8 @@ NICENESS = 10
 
 INSTALL = "pip install 'videonst[train]'"
 
+_SUFFIXES = {b"\x89PNG": ".png", b"RIFF": ".webp"}
+
 _POLL_SECONDS = 0.3
 _END_SECONDS = 5.0
 
@@ -151,7 +153,8 @@ class Workshop:
         try:
             shutil.rmtree(job, ignore_errors=True)
             job.mkdir(parents=True)
-            painting = job / f"{name}.picture"
+            suffix = next((suffix for magic, suffix in _SUFFIXES.items() if data.startswith(magic)), ".jpg")
+            painting = job / f"{name}{suffix}"
             painting.write_bytes(data)
             log = (job / "errors.txt").open("wb")
         except OSError as error:
