@@ -1,9 +1,11 @@
+import contextlib
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from clips import make_clip, smooth_picture, video_timing
@@ -101,6 +103,25 @@ def test_convert_picture(model: "videonst.Stylizer", portrait: np.ndarray, tmp_p
     videonst.convert(tmp_path / "in.png", tmp_path / "out.png", "b", model=model)
     result = cv2.cvtColor(cv2.imread(str(tmp_path / "out.png")), cv2.COLOR_BGR2RGB)
     np.testing.assert_array_equal(result, model.stylize(portrait[:50, :61], "b"))
+
+
+@pytest.mark.parametrize("ends_badly", [False, True])
+def test_opencv_keeps_to_one_thread_beside_the_network(model: "videonst.Stylizer", tmp_path: Path, ends_badly: bool):
+    before, seen = cv2.getNumThreads(), []
+
+    def look(_: object) -> None:
+        seen.append(cv2.getNumThreads())
+        if ends_badly:
+            raise KeyboardInterrupt
+
+    cv2.setNumThreads(3)
+    try:
+        with pytest.raises(KeyboardInterrupt) if ends_badly else contextlib.nullcontext():
+            videonst.convert(CLIP, tmp_path / "out.mp4", "a", model=model, duration=0.2, progress=look)
+        assert set(seen) == {1}
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_convert_a_part_without_its_sound(model: "videonst.Stylizer", tmp_path: Path):
