@@ -19,6 +19,7 @@ from videonst.engines.onnx import OnnxEngine
 from videonst.errors import InputError
 from videonst.models import find_model
 from videonst.styles import StyleMix
+from videonst.temporal.carry import on_host
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,20 @@ def test_bound_frames_give_what_the_engine_gives(small_model):
         bound.upload()
         bound.compute()
         np.testing.assert_array_equal(bound.download(), engine.stylize(frame, mix).pixels)
+
+
+@pytest.mark.parametrize("memory", [None, "cpu"])
+def test_the_stabiliser_is_measured_where_it_works(small_model, memory):
+    """Paintings at hand lie where the engine leaves its own, here the processor's memory in place of a GPU's."""
+    engine, mix = OnnxEngine(small_model, "cpu"), StyleMix.parse("a")
+    frames = [frame for _, frame in zip(range(3), sample_frames((64, 48)), strict=False)]
+    painted = [engine.stylize(frame, mix) for frame in frames]
+    engine.memory = memory
+    stage = stages.Stabilising(engine, frames, painted, mix, "fast")
+    stage.next()
+    past = stage._stabiliser._past
+    assert [isinstance(value, np.ndarray) for value in (past.painting, past.history)] == [memory is None] * 2
+    np.testing.assert_array_equal(on_host(past.painting), painted[1].pixels)
 
 
 def test_sample_frames_go_on_for_ever():

@@ -152,7 +152,7 @@ class _Bench:
             "decode": lambda: decode(clip),
             **self._network(frames),
             "flow": lambda: self._each(FlowBothWays(frames, self._flow).next),
-            "stabiliser": lambda: self._each(Stabilising(self._stylizer, frames, painted, self._mix, self._flow).next),
+            "stabiliser": lambda: self._each(Stabilising(engine, frames, painted, self._mix, self._flow).next),
             "encode": lambda: encode(self._folder / "encoded.mp4", painted, 3 * HELD_FRAMES),
             "delay": lambda: self._each(self._steadied(frames)),
             "whole": lambda: self._convert(clip, count),
@@ -162,9 +162,11 @@ class _Bench:
         (self._folder / "peak.mp4").unlink()
         timings = measure_alternating(stages, self._rounds, warm=("whole",))
         delay, whole = timings.pop("delay"), timings.pop("whole")
+        # Paintings that are steadied on the device do not come down: what is shown does, with the stabiliser.
+        on_way = [timing for name, timing in timings.items() if name != "download" or not engine.memory]
         bound = max(
-            max(timing.ms for timing in timings.values()),
-            sum(timing.core_ms for timing in timings.values()) / usable_cores(),
+            max(timing.ms for timing in on_way),
+            sum(timing.core_ms for timing in on_way) / usable_cores(),
         )
         about = self._stylizer.description
         convolutions = count_convolutions(self._engine.path, self._size)

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from videonst.api import Stylizer
 from videonst.demo import CLIP
-from videonst.engines import EngineDescription
+from videonst.engines import OnDevice, Statistics
 from videonst.engines.onnx import OnnxEngine
 from videonst.frame import Frame, Pixels
 from videonst.live.meter import percentile
@@ -167,30 +166,43 @@ class FlowBothWays:
 
 
 class Stabilising:
-    """The stabiliser with flow and paintings at hand: what it costs itself."""
+    """The stabiliser with flow and paintings at hand: what it costs itself. Where the engine leaves its paintings on a
+    device, they are there, and what is shown is brought down."""
 
     def __init__(
-        self, stylizer: Stylizer, frames: Sequence[Frame], painted: Sequence[Frame], mix: StyleMix, flow: str
+        self, engine: OnnxEngine, frames: Sequence[Frame], painted: Sequence[Frame], mix: StyleMix, flow: str
     ) -> None:
-        of = {id(frame.pixels): picture for frame, picture in zip(frames, painted, strict=True)}
         self._mix = mix
         self._frames = onwards(frames)
-        self._stabiliser = Stabiliser(_AtHand(stylizer.description, of), flow=_FlowAtHand(frames, flow))
+        self._stabiliser = Stabiliser(_AtHand(engine, frames, painted), flow=_FlowAtHand(frames, flow))
         self._stabiliser.stylize(next(self._frames), mix)
 
     def next(self) -> None:
         self._stabiliser.stylize(next(self._frames), self._mix)
 
 
-@dataclass(frozen=True)
 class _AtHand:
-    """An engine that has painted everything already."""
+    """An engine that has painted everything already, and left it where `engine` does."""
 
-    description: EngineDescription
-    of: dict[int, Frame]
+    def __init__(self, engine: OnnxEngine, frames: Sequence[Frame], painted: Sequence[Frame]) -> None:
+        self.description, self.memory = engine.description, engine.memory
+        self._painted = {id(frame.pixels): picture for frame, picture in zip(frames, painted, strict=True)}
+        self._left = {}
+        if self.memory:
+            from onnxruntime import OrtValue
+
+            self._left = {
+                pixels: OrtValue.ortvalue_from_numpy(np.ascontiguousarray(picture.pixels)[None], self.memory, 0)
+                for pixels, picture in self._painted.items()
+            }
 
     def stylize(self, frame: Frame, mix: StyleMix) -> Frame:
-        return self.of[id(frame.pixels)]
+        return self._painted[id(frame.pixels)]
+
+    def stylize_on_device(
+        self, frame: Frame, mix: StyleMix, statistics: Statistics | OnDevice | None, hold: float
+    ) -> tuple[OnDevice, OnDevice | None]:
+        return self._left[id(frame.pixels)], None
 
 
 class _FlowAtHand:

@@ -17,7 +17,9 @@ __all__ = [
     "EngineDescription",
     "FrameStore",
     "HoldsStatistics",
+    "KeepsOnDevice",
     "LooksAhead",
+    "OnDevice",
     "Stateful",
     "Statistics",
     "Stores",
@@ -81,6 +83,31 @@ class HoldsStatistics(Engine, Protocol):
         Returns:
             The painted frame, and the statistics it was normalised with; None where the model cannot hold any.
         """
+        ...
+
+
+class OnDevice(Protocol):
+    """An array in the memory of a device, ONNX Runtime's `OrtValue`: pictures are (1, H, W, 3)."""
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """Brought down."""
+        ...
+
+
+@runtime_checkable
+class KeepsOnDevice(Engine, Protocol):
+    """An engine that can leave what it paints in the memory of its device, for what is to be done with it there.
+
+    Attributes:
+        memory: ONNX Runtime's name of that memory, such as "cuda"; None where nothing is to be left there.
+    """
+
+    memory: str | None
+
+    def stylize_on_device(
+        self, frame: Frame, mix: StyleMix, statistics: Statistics | OnDevice | None, hold: float
+    ) -> tuple[OnDevice, OnDevice | None]:
+        """As `HoldsStatistics.stylize_holding`, but `keep_colour` is not done: the painting, uint8 (1, H, W, 3)."""
         ...
 
 

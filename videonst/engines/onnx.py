@@ -1,19 +1,29 @@
 """The fast engine: an exported network on ONNX Runtime."""
 
+import contextlib
 import functools
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from videonst.engines import EngineDescription, Statistics
+from videonst.engines import EngineDescription, OnDevice, Statistics
 from videonst.engines.colour import keep_colour
 from videonst.engines.metadata import ModelMetadata, read_metadata
-from videonst.engines.providers import AUTO_ORDER, HALF_DEVICES, DeviceError, one_line, open_session
+from videonst.engines.providers import (
+    AUTO_ORDER,
+    HALF_DEVICES,
+    MEMORY,
+    DeviceError,
+    one_line,
+    open_session,
+    run_bound,
+)
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame, Pixels
 from videonst.models import find_model
@@ -25,9 +35,12 @@ TRIAL_SIZE = 32
 """Side of the grey frame, pixels, that a device must give back before it counts as working."""
 
 TRIAL_TOLERANCE = 2
-"""Levels by which that frame may come back changed with all weight on the photo slot."""
+"""Levels by which that frame may come back changed with all weight on the photo slot, or another through the device's
+memory."""
 
 REMEMBERED_MIXES = 64
+
+_Weights = npt.NDArray[np.float32]
 
 
 class OnnxEngine:
@@ -44,6 +57,7 @@ class OnnxEngine:
     Attributes:
         metadata: what the model file says about itself.
         path: of the model file that was taken.
+        memory: see `KeepsOnDevice`.
         session: ONNX Runtime's, for measurements.
 
     Raises:
@@ -91,32 +105,56 @@ class OnnxEngine:
             return self.stylize(frame, mix), None
         used = statistics
 
-        def run(weights: npt.NDArray[np.float32]) -> Pixels:
+        def run(weights: _Weights) -> Pixels:
             nonlocal used
-            feed = {"frame": np.ascontiguousarray(frame.pixels)[None], "style_weights": weights}
-            if statistics is not None:
-                feed |= {"statistics": statistics, "hold": np.array([hold], np.float32)}
+            feed = _feed(frame.pixels, weights, statistics, hold)
             painted, used = self.session.run(["stylized", "used_statistics"], feed)
             pixels: Pixels = painted[0]
             return pixels
 
         return self._paint(frame, mix, run), used
 
-    def _paint(self, frame: Frame, mix: StyleMix, run: Callable[[npt.NDArray[np.float32]], Pixels]) -> Frame:
-        weights: npt.NDArray[np.float32] = self._weights(mix)
+    def stylize_on_device(
+        self, frame: Frame, mix: StyleMix, statistics: Statistics | OnDevice | None, hold: float
+    ) -> tuple[OnDevice, OnDevice | None]:
+        """See `KeepsOnDevice`."""
+        weights = self._checked(frame, mix)
+        with self._reporting(frame):
+            return self._leave(self.memory or "cpu", frame.pixels, weights, statistics, hold)
+
+    def _paint(self, frame: Frame, mix: StyleMix, run: Callable[[_Weights], Pixels]) -> Frame:
+        weights = self._checked(frame, mix)
+        if mix.strength == 0:
+            return frame
+        with self._reporting(frame):
+            painted = run(weights)
+        return frame.with_pixels(keep_colour(painted, frame.pixels) if mix.keep_colour else painted)
+
+    def _leave(
+        self, memory: str, pixels: Pixels, weights: _Weights, statistics: Statistics | OnDevice | None, hold: float
+    ) -> tuple[OnDevice, OnDevice | None]:
+        """Paints, and leaves painting and statistics in `memory`."""
+        outputs = ("stylized", "used_statistics") if self._holds else ("stylized",)
+        feed = _feed(pixels, weights, statistics, hold)
+        painted, *used = run_bound(self.session, feed, outputs, memory)
+        return painted, used[0] if used else None
+
+    def _checked(self, frame: Frame, mix: StyleMix) -> _Weights:
+        weights: _Weights = self._weights(mix)
         minimum = self.metadata.size.minimum
         if min(frame.height, frame.width) < minimum:
             raise InputError(f"the frame is {frame.width}x{frame.height}; expected sides of {minimum} pixels or more")
-        if mix.strength == 0:
-            return frame
+        return weights
+
+    @contextlib.contextmanager
+    def _reporting(self, frame: Frame) -> Iterator[None]:
         try:
-            painted = run(weights)
+            yield
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise VideoNSTError(
                 f"{self._device} failed on a frame of {frame.width}x{frame.height} ({one_line(error)}); "
                 "try smaller frames, a smaller model or another device"
             ) from error
-        return frame.with_pixels(keep_colour(painted, frame.pixels) if mix.keep_colour else painted)
 
     def _open_best(self, model: str | Path, threads: int | None) -> None:
         for device in AUTO_ORDER[:-1]:
@@ -143,12 +181,40 @@ class OnnxEngine:
             raise DeviceError(device, f"it computes wrongly with {path.name}; update its driver")
         self._device = device
         self._holds = "used_statistics" in {output.name for output in self.session.get_outputs()}
+        self.memory = self._tried_memory(MEMORY.get(device))
         if device == "cpu" and self.metadata.precision == "fp16":
             log.warning("%s is in half precision, which is slow on the CPU; use the model without .fp16", path)
         log.info("repainting with %s on %s", path.name, device)
 
+    def _tried_memory(self, memory: str | None) -> str | None:
+        """`memory`, if what is left there is what comes down; else None, and a warning."""
+        if memory is None:
+            return None
+        ramp = np.broadcast_to(np.linspace(0, 255, TRIAL_SIZE).astype(np.uint8)[:, None], (TRIAL_SIZE, TRIAL_SIZE, 3))
+        weights = np.eye(1, len(self.metadata.styles) + 1, 1, dtype=np.float32)
+        try:
+            _, used = self._leave(memory, ramp, weights, None, 0.0)
+            painted, _ = self._leave(memory, ramp, weights, used, 1.0)
+            wrong = int(np.abs(painted.numpy()[0].astype(int) - _run(self.session, ramp, weights)).max())
+            reason = f"a trial came back {wrong} levels off"
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            wrong, reason = 255, one_line(error)
+        if wrong <= TRIAL_TOLERANCE:
+            return memory
+        log.warning("paintings are not left in the memory of %s: %s", self._device, reason)
+        return None
 
-def _run(session: ort.InferenceSession, pixels: Pixels, weights: npt.NDArray[np.float32]) -> Pixels:
-    feed = {"frame": np.ascontiguousarray(pixels)[None], "style_weights": weights}
-    painted: Pixels = session.run(["stylized"], feed)[0][0]
+
+def _run(session: ort.InferenceSession, pixels: Pixels, weights: _Weights) -> Pixels:
+    painted: Pixels = session.run(["stylized"], _feed(pixels, weights))[0][0]
     return painted
+
+
+def _feed(
+    pixels: Pixels, weights: _Weights, statistics: Statistics | OnDevice | None = None, hold: float = 0.0
+) -> dict[str, Any]:
+    """Inputs of the graph."""
+    feed: dict[str, Any] = {"frame": np.ascontiguousarray(pixels)[None], "style_weights": weights}
+    if statistics is not None:
+        feed |= {"statistics": statistics, "hold": np.array([hold], np.float32)}
+    return feed

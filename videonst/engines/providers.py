@@ -13,13 +13,16 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
+from videonst.engines import OnDevice
 from videonst.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,10 @@ AUTO_ORDER = ("cuda", "coreml", "cpu")
 
 HALF_DEVICES = ("tensorrt", "cuda")
 """Devices that gain from a half-precision model; elsewhere it is converted back or slower."""
+
+MEMORY = {"tensorrt": "cuda", "cuda": "cuda"}
+"""Where devices keep their arrays, as ONNX Runtime calls it, if elsewhere than the processor does. Also the device that
+steadies pictures there: TensorRT would build an engine for every size."""
 
 # ONNX Runtime documentation, CUDA execution provider; no CUDA graph, as sizes change.
 CUDA_OPTIONS = {
@@ -132,6 +139,36 @@ def open_session(model: Path | bytes, device: str, threads: int | None = None) -
     if session.get_providers()[0] != provider:
         raise DeviceError(device, missing or f"{provider} could not be loaded; its libraries or the driver are missing")
     return session
+
+
+def run_bound(
+    session: ort.InferenceSession,
+    feed: Mapping[str, npt.NDArray[Any] | OnDevice],
+    outputs: Sequence[str],
+    memory: str,
+) -> list[OnDevice]:
+    """Runs a session with inputs from wherever they lie, and leaves the outputs in `memory`.
+
+    Args:
+        session: as opened.
+        feed: arrays, which are uploaded, and what earlier runs left.
+        outputs: names.
+        memory: "cuda" or "cpu". Page-locked memory, which copies faster, is out of reach of the Python API.
+    """
+    binding = session.io_binding()
+    # As values: `bind_cpu_input` does not know inputs that may be left out. They must live until the run is over.
+    values = {
+        name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
+        for name, value in feed.items()
+    }
+    for name, value in values.items():
+        binding.bind_ortvalue_input(name, value)
+    for name in outputs:
+        binding.bind_output(name, memory)
+    session.run_with_iobinding(binding)
+    binding.synchronize_outputs()  # the next session to read them has a stream of its own
+    results: list[OnDevice] = binding.get_outputs()
+    return results
 
 
 class DeviceError(InputError):

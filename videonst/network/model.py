@@ -213,7 +213,7 @@ class HeldStatistics:
     def __call__(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
         wide = x.float()
         mean = wide.mean((2, 3), keepdim=True)
-        square = torch.linalg.vector_norm(wide, dim=(2, 3), keepdim=True) ** 2 / (x.shape[2] * x.shape[3])
+        square = (wide * wide).mean((2, 3), keepdim=True)
         variance = (square - mean * mean).clamp(min=0)
         held_mean, held_variance = next(self._held)
         mean = mean + self._hold * (held_mean - mean)

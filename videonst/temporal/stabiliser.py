@@ -1,7 +1,7 @@
 """The stabiliser: an engine around an engine that keeps what it painted where the picture has not changed."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -10,29 +10,32 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from videonst.engines import Engine, EngineDescription, HoldsStatistics, Stateful, Statistics
+from videonst.engines import (
+    Engine,
+    EngineDescription,
+    HoldsStatistics,
+    KeepsOnDevice,
+    OnDevice,
+    Stateful,
+    Statistics,
+)
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.styles import StyleMix
+from videonst.temporal.carry import Carry, Levels, Way, carry_for, on_host, whole
 from videonst.temporal.flow import (
     DisFlow,
     Field,
     FlowProvider,
-    Plane,
     exposure_change,
     flow_there,
     in_full_pixels,
-    place_of,
-    resample,
     trust,
 )
 from videonst.temporal.scene import SceneCuts
 
 Weights = npt.NDArray[np.float32]
 """Of a mixture, (1, styles + 1)."""
-
-Levels = npt.NDArray[Any]
-"""A painting in fractions of levels, float32 (H, W, 3)."""
 
 DEFAULT_STEADY = 0.75
 """Position of the knob, 0 to 1: the history weighs 0.94 where it is fully trusted, a memory of 16 frames."""
@@ -44,16 +47,8 @@ STILL = 0.2
 """Motion, pixels of the full frame, below which the picture counts as still: noise moves the flow about that much, and
 every resampling blurs and trembles. Between once and twice this, motion is faded in."""
 
-CLAMP_WINDOW = 5
-SLACK = 12
-"""The history may leave the range of the new painting in a window of this side, pixels, by this many levels (the
-neighbourhood clamp of temporal anti-aliasing, Karis 2014)."""
-
 STATISTICS_MEMORY = 4.0
 """The statistics of the normalisation are held this many times as long as the history: 64 frames at the default."""
-
-STRIP = 32
-"""Rows that are blended at a time."""
 
 LONGEST_GAP = Fraction(1)
 """Seconds between frames after which the past is forgotten: the camera was stopped, or much was skipped."""
@@ -66,9 +61,6 @@ FOLLOWED = 1.0
 
 _INNER = "engine."
 """Before the keys of the engine's own memory."""
-
-TRUSTED = 0.5
-"""Trust from which a pixel counts when means are compared."""
 
 
 class Stabiliser:
@@ -150,24 +142,26 @@ class Stabiliser:
             past = None
         alike = likeness(past.weights_held, weights) if past else 0.0
         share, hold = alike * share, alike * (1 - (1 - share) / STATISTICS_MEMORY)
+        carry = carry_for(self.engine, mix.keep_colour)
+        history: Levels | OnDevice
         if past and repeated:
             self.last_painted = False
             painting, statistics = past.painting, past.statistics
-            history: Levels = cv2.addWeighted(past.history, share, painting, 1 - share, 0, dtype=cv2.CV_32F)
+            history, shown = carry.settle(painting, past.history, share)
+        elif past and share > 0:
+            moving = _Background(lambda: self._move(carry, past, grey, frame))
+            try:
+                painting, statistics = self._paint(frame, grey, mix, past, hold, carry.on_device)
+            finally:
+                moving.join()
+            moved, way = moving.result()
+            history, shown = carry.merge(painting, moved, way, share)
         else:
-            if past and share > 0:
-                carrying = _Background(lambda: self._carry(past, grey, frame))
-                try:
-                    painting, statistics = self._paint(frame, grey, mix, past, hold)
-                finally:
-                    carrying.join()
-                history = _merge(painting, carrying.result(), share)
-            else:
-                painting, statistics = self._paint(frame, grey, mix, None, 0)
-                history = painting.astype(np.float32)
+            painting, statistics = self._paint(frame, grey, mix, None, 0)
+            history = on_host(painting).astype(np.float32)
+            shown = whole(history)
         held = share * past.weights_held + (1 - share) * weights if past else weights
         self._past = _Past(frame, mix.keep_colour, grey, painting, weights, history, held, self.engine, statistics)
-        shown: npt.NDArray[Any] = cv2.convertScaleAbs(history)
         return frame.with_pixels(shown)
 
     def state(self) -> dict[str, Any]:
@@ -183,13 +177,13 @@ class Stabiliser:
                 "frame": past.frame.pixels,
                 "time": [past.frame.time.numerator, past.frame.time.denominator],
                 "keep_colour": past.keep_colour,
-                "painting": past.painting,
+                "painting": on_host(past.painting),
                 "weights": past.weights,
-                "history": past.history,
+                "history": on_host(past.history),
                 "weights_held": past.weights_held,
                 "mean_difference": self._cuts.mean,
             }
-            | ({} if past.statistics is None else {"statistics": past.statistics})
+            | ({} if past.statistics is None else {"statistics": _array(past.statistics)})
         )
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -209,15 +203,17 @@ class Stabiliser:
         self._cuts.resume(grey, state["mean_difference"])
 
     def _paint(
-        self, frame: Frame, grey: Pixels, mix: StyleMix, past: "_Past | None", hold: float
-    ) -> tuple[Pixels, Statistics | None]:
+        self, frame: Frame, grey: Pixels, mix: StyleMix, past: "_Past | None", hold: float, on_device: bool = False
+    ) -> tuple[Pixels | OnDevice, Statistics | OnDevice | None]:
         """What the engine makes of the frame, with the statistics of the shot held where it can."""
-        if not isinstance(self.engine, HoldsStatistics):
-            return self.engine.stylize(frame, mix).pixels, None
         held = past.statistics if past and past.engine is self.engine else None
         if past and held is not None:
             hold *= 1 - _followed(exposure_change(past.grey, grey))
-        painted, used = self.engine.stylize_holding(frame, mix, held, hold)
+        if on_device and isinstance(self.engine, KeepsOnDevice):
+            return self.engine.stylize_on_device(frame, mix, held, hold)
+        if not isinstance(self.engine, HoldsStatistics):
+            return self.engine.stylize(frame, mix).pixels, None
+        painted, used = self.engine.stylize_holding(frame, mix, _array(held), hold)
         return painted.pixels, used
 
     def _paint_alone(self, frame: Frame, mix: StyleMix, before: "_Alone | None") -> "_Alone":
@@ -227,13 +223,14 @@ class Stabiliser:
             return before
         return _Alone(frame.pixels, mix, self.engine, self.engine.stylize(frame, mix).pixels)
 
-    def _carry(self, past: "_Past", grey: Pixels, frame: Frame) -> "_Carried":
-        """The history where it has moved to by now. Runs beside the engine."""
+    def _move(self, carry: Carry, past: "_Past", grey: Pixels, frame: Frame) -> tuple[Levels | OnDevice, Way]:
+        """The history on its way to where it is by now. Runs beside the engine."""
         scale = frame.height / grey.shape[0]
         backward = self._flow.flow(grey, past.grey)
         trusted, exposure = trust(past.grey, grey, flow_there(self._flow, past.grey, grey), backward, scale)
         motion = in_full_pixels(_without_tremble(backward, scale), frame.width, frame.height)
-        return _Carried(_move(past.history, motion), trusted, exposure)
+        way = Way(motion, trusted, _followed(exposure))
+        return carry.move(past.history, way), way
 
 
 def history_share(steady: float) -> float:
@@ -271,7 +268,7 @@ class _Alone:
 
 @dataclass(frozen=True)
 class _Past:
-    """What is remembered of the frame before.
+    """What is remembered of the frame before. What lies on a device is kept with the engine that it came from.
 
     Attributes:
         frame: the input.
@@ -279,7 +276,7 @@ class _Past:
         grey: as the flow wants it.
         painting: by the engine, alone.
         weights: of its mixture.
-        history: what was shown, float32 (H, W, 3), levels.
+        history: what was shown, in fractions of levels.
         weights_held: mean mixture of the paintings in the history.
         engine: that painted.
         statistics: of its normalisation, None where it holds none.
@@ -288,12 +285,12 @@ class _Past:
     frame: Frame
     keep_colour: bool
     grey: Pixels
-    painting: Pixels
+    painting: Pixels | OnDevice
     weights: Weights
-    history: Levels
+    history: Levels | OnDevice
     weights_held: Weights
     engine: Engine
-    statistics: Statistics | None
+    statistics: Statistics | OnDevice | None
 
     def leads_to(self, frame: Frame, mix: StyleMix) -> bool:
         same = self.frame.pixels.shape == frame.pixels.shape and self.keep_colour == mix.keep_colour
@@ -303,25 +300,10 @@ class _Past:
         return np.array_equal(self.weights, weights) and same(self.frame.pixels, frame.pixels)
 
 
-@dataclass(frozen=True)
-class _Carried:
-    """The history at the places of the new frame.
-
-    Attributes:
-        history: float32 (H, W, 3), levels.
-        trust: float32 (h, w), 0 to 1.
-        exposure: change of brightness of the input, levels.
-    """
-
-    history: Levels
-    trust: Plane
-    exposure: float
-
-
 class _Background:
     """Runs `work` in a thread of its own."""
 
-    def __init__(self, work: Callable[[], _Carried]) -> None:
+    def __init__(self, work: Callable[[], tuple[Levels | OnDevice, Way]]) -> None:
         self._work = work
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="videonst-flow", daemon=True)
@@ -336,10 +318,15 @@ class _Background:
     def join(self) -> None:
         self._thread.join()
 
-    def result(self) -> _Carried:
+    def result(self) -> tuple[Levels | OnDevice, Way]:
         if self._error:
             raise self._error
         return self._result
+
+
+def _array(statistics: Statistics | OnDevice | None) -> Statistics | None:
+    """Brought down where they lie on a device."""
+    return statistics if statistics is None or isinstance(statistics, np.ndarray) else statistics.numpy()
 
 
 def _followed(exposure: float) -> float:
@@ -352,61 +339,3 @@ def _without_tremble(flow: Field, scale: float) -> Field:
     length = cv2.magnitude(*cv2.split(flow))
     kept = np.clip(length * np.float32(scale / STILL) - 1, 0, 1)
     return cv2.multiply(flow, cv2.merge((kept, kept)))
-
-
-def _move(history: Levels, motion: Field) -> Levels:
-    """The history moved by `motion` (h, w), pixels of the full frame. What stands still is copied."""
-    height, width = history.shape[:2]
-    x, y = cv2.split(motion)
-    moving = cv2.bitwise_or(cv2.compare(x, 0, cv2.CMP_NE), cv2.compare(y, 0, cv2.CMP_NE))  # type: ignore[call-overload]
-    left, top, columns, rows = cv2.boundingRect(moving)
-    moved = history.copy()
-    if rows == 0:
-        return moved
-    full = cv2.resize(motion, (width, height), interpolation=cv2.INTER_LINEAR)
-    # Only the rectangle that moves, at once: OpenCV shares out one large picture better than many small ones.
-    down = _span(top, rows, motion.shape[0], height)
-    across = _span(left, columns, motion.shape[1], width)
-    moved[down, across] = resample(history, place_of(full)[down, across], cv2.INTER_CUBIC)
-    return moved
-
-
-def _strips(height: int) -> Iterator[slice]:
-    """Rows in portions that stay in the processor's cache from one operation to the next."""
-    return (slice(row, min(row + STRIP, height)) for row in range(0, height, STRIP))
-
-
-def _span(first: int, count: int, cells: int, pixels: int) -> slice:
-    """The pixels that `count` cells of `cells` reach when enlarged to `pixels`."""
-    size = pixels / cells
-    return slice(max(int((first - 1) * size), 0), min(int((first + count + 1) * size) + 1, pixels))
-
-
-_SLACK = np.full(4, SLACK, np.float64)
-"""As a scalar of OpenCV."""
-
-
-def _merge(painting: Pixels, carried: _Carried, share: float) -> Levels:
-    """The painting with as much of the history in it as is trusted."""
-    height, width = painting.shape[:2]
-    history = carried.history
-    follow = _followed(carried.exposure)
-    if follow > 0:
-        cells = carried.trust.shape[::-1]
-        mask = (carried.trust > TRUSTED).astype(np.uint8)
-        now, then = (
-            np.array(cv2.mean(cv2.resize(picture, cells, interpolation=cv2.INTER_NEAREST), mask))
-            for picture in (painting, history)
-        )
-        cv2.add(history, follow * (now - then), dst=history)
-    window = np.ones((CLAMP_WINDOW, CLAMP_WINDOW), np.uint8)
-    lowest, highest = cv2.erode(painting, window), cv2.dilate(painting, window)
-    weight = cv2.resize(carried.trust * np.float32(share), (width, height), interpolation=cv2.INTER_LINEAR)
-    for strip in _strips(height):
-        part, new = history[strip], painting[strip].astype(np.float32)
-        cv2.max(part, cv2.subtract(lowest[strip], _SLACK).astype(np.float32), dst=part)
-        cv2.min(part, cv2.add(highest[strip], _SLACK).astype(np.float32), dst=part)
-        cv2.subtract(part, new, dst=part)
-        cv2.multiply(part, cv2.merge((weight[strip],) * 3), dst=part)
-        cv2.add(part, new, dst=part)
-    return history
