@@ -26,7 +26,7 @@ KERNELS = {
     "Max": (13, None, REAL | {"int64"}), "MaxPool": (12, None, REAL | {"uint8"}),
     "Min": (13, None, REAL | {"int64"}), "Mul": (14, None, NUMBERS), "Neg": (13, None, REAL | {"int64"}),
     "Pad": (18, None, REAL | {"bool"}), "Pow": (15, None, REAL | {"int64"}), "Reciprocal": (13, None, REAL),
-    "ReduceL2": (18, None, REAL), "ReduceMean": (18, None, REAL), "ReduceSum": (13, None, REAL | {"int64"}),
+    "ReduceMean": (18, None, REAL), "ReduceSum": (13, None, REAL | {"int64"}),
     "Relu": (14, None, REAL), "Reshape": (14, 18, ANY), "Resize": (18, 18, REAL | {"uint8"}),
     "Round": (11, None, REAL), "Shape": (15, 18, ANY), "Sigmoid": (13, None, REAL), "Slice": (13, None, ANY),
     "Split": (18, None, ANY), "Sqrt": (13, None, REAL), "Squeeze": (13, 20, ANY), "Sub": (14, None, NUMBERS),

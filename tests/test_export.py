@@ -83,8 +83,10 @@ def test_graph_is_lean_and_of_opset_18(small_model):
     assert not count.keys() & {"Loop", "If", "Scan", "Identity", "Constant", "BatchNormalization", "ConstantOfShape"}
     assert count["MatMul"] == 1
     assert count["Split"] == 2
-    assert count["Cast"] <= 4
-    assert count["Conv"] == count["ReduceMean"] == count["ReduceL2"] == 11
+    assert count["Cast"] == 2  # bytes to floats and back
+    assert count["Conv"] == 11
+    assert count["ReduceMean"] == 22  # of values and of squares
+    assert count["ReduceL2"] == 0  # would need the picture's size as a float
     assert len(model.graph.node) <= 400
 
 
@@ -94,7 +96,7 @@ def test_half_graph_normalises_in_fp32_and_convolves_in_fp16(half_model):
     types |= {t.name: t.data_type for t in model.graph.initializer}
     half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
     for node in model.graph.node:
-        if node.op_type in ("ReduceMean", "ReduceL2"):
+        if node.op_type == "ReduceMean":
             assert types[node.input[0]] == single
         if node.op_type in ("Conv", "Resize", "Relu", "Sigmoid"):
             assert types[node.output[0]] == half
