@@ -333,7 +333,7 @@ def bad_inputs() -> list[tuple[str, dict, str]]:
     return [
         ("absent", {"paintings": "absent.png"}, "cannot read .*absent.png"),
         ("text", {"paintings": "text.jpg"}, "not a picture that can be read"),
-        ("tiny", {"paintings": "tiny.png"}, "30x30, smaller than the training crop"),
+        ("tiny", {"paintings": "tiny.png"}, "30x30; expected sides of 64"),
         ("flat", {"paintings": "flat.png"}, "all of one colour"),
         ("nothing", {"paintings": []}, "nothing to learn from"),
         ("taken", {"paintings": "a.png"}, "holds a style 'a' already; give another name with --as"),

@@ -224,7 +224,7 @@ def test_bad_folders_and_paintings_are_one_line(tmp_path: Path, folders: Path, v
     with pytest.raises(InputError, match=r"x\.jpg is not a picture that can be read"):
         Trainer(make_recipe(TOY), list_paintings(tmp_path / "bad"), folders / "content", tmp_path / "r", vgg)
     write(tmp_path / "small" / "small.png", np.zeros((40, 50, 3), np.uint8))
-    with pytest.raises(InputError, match=r"50x40, smaller than the training crop of 64"):
+    with pytest.raises(InputError, match=r"50x40; expected sides of 64"):
         Trainer(make_recipe(TOY), list_paintings(tmp_path / "small"), folders / "content", tmp_path / "r", vgg)
 
 

@@ -30,7 +30,7 @@ from videonst.perceptual import open_features
 from videonst.sources.image import read_picture
 from videonst.styles import check_name
 from videonst.training import Painting, list_paintings, pick_device
-from videonst.training.budget import STROKE_SIZES, LearnSettings
+from videonst.training.budget import SMALLEST_PAINTING, STROKE_SIZES, LearnSettings
 from videonst.training.data import read_painting
 from videonst.training.learn import Learner, LearnProgress
 from videonst.training.pictures import gather_pictures
@@ -115,7 +115,8 @@ def learn(
     if len(network.bank) > len(bank.rows):
         network.bank = torch.nn.Parameter(torch.from_numpy(bank.rows))
     size = STROKE_SIZES[settings.stroke_size]
-    pictures = {style: [read_painting(p, size, settings.crop) for p in group] for style, group in groups.items()}
+    least = min(SMALLEST_PAINTING, settings.crop)
+    pictures = {style: [read_painting(p, size, least) for p in group] for style, group in groups.items()}
     photographs, words = gather_pictures(Path(content) if content is not None else None)
     perceptual = open_features(features, vgg)
     log.info("learning with the features of %s on %s", perceptual.name, words)

@@ -11,6 +11,9 @@ from videonst.errors import InputError
 STROKE_SIZES = {"small": 320, "medium": 512, "large": 800}
 """Short side to which a painting is brought, pixels: the larger, the bolder its strokes. The shipped styles: 512."""
 
+SMALLEST_PAINTING = 128
+"""Short side of a painting at least, pixels: enlarged from less, its strokes are blur."""
+
 LEARNING_RATE = 6e-2
 """Peak rate of Adam. A row takes far more than the weights of a network (3e-3)."""
 HOLD = 0.5
@@ -41,8 +44,8 @@ class LearnSettings:
     strength: float = 1.0
     stroke_size: str = "medium"
     seed: int = 0
-    batch: int = 2
-    crop: int = 128
+    batch: int = 1
+    crop: int = 256
     learning_rate: float = LEARNING_RATE
 
     def __post_init__(self) -> None:

@@ -94,16 +94,18 @@ def list_paintings(folder: Path) -> list[Painting]:
         raise InputError(f"{index}: {error!r}; expected a table per style with at least `file`") from error
 
 
-def read_painting(painting: Painting, size: int, crop: int) -> npt.NDArray[np.uint8]:
+def read_painting(painting: Painting, size: int, least: int) -> npt.NDArray[np.uint8]:
     """Reads a painting with its short side brought to `size`; transparency is laid over white.
 
     Raises:
-        InputError: unreadable, smaller than the training crop (its strokes would be enlarged blur), or of one colour.
+        InputError: unreadable, with a side below `least` pixels, or of one colour.
     """
     image = read_picture(painting.path).over_white().pixels
-    if min(image.shape[:2]) < crop:
+    if min(image.shape[:2]) < least:
         height, width = image.shape[:2]
-        raise InputError(f"{painting.path} is {width}x{height}, smaller than the training crop of {crop} pixels")
+        raise InputError(
+            f"{painting.path} is {width}x{height}; expected sides of {least} pixels or more: enlarged, strokes are blur"
+        )
     image = resize_short_side(image, size)
     if image.std((0, 1)).max() < LEAST_CONTRAST:
         raise InputError(f"{painting.path} is all of one colour; there are no strokes to learn")

@@ -46,11 +46,13 @@ ADAM_BETAS = (0.9, 0.99)
 GRADIENT_NORM = 1.0
 """Largest norm of the gradient of a row."""
 
-TRAINING_CROPS, VALIDATION_CROPS = 96, 8
+TRAINING_CROPS, VALIDATION_CROPS = 64, 8
 """Fixed squares of the photographs that are learnt on, and that the score is taken on. Their features are kept."""
 ZOOM = (1.0, 1.6)
 """Range of their enlargement, as for the shipped networks."""
 
+START_CROPS = 2
+"""Squares on which the styles that are there are compared with the new one."""
 TRIAL_STEPS = 10
 """Steps that every start is tried for."""
 MIXTURE_SHARPNESS = 8.0
@@ -233,7 +235,7 @@ class Learner:
     def _starts(self) -> list[Tensor]:
         """Candidates, (styles, 2 x channels) each."""
         rows = self._bank[PHOTO + 1 :]
-        crops = self._crops[: self.settings.batch]
+        crops = self._crops[:START_CROPS]
         losses = torch.empty(len(rows), len(self.names))
         for i, row in enumerate(rows):
             painted = self._paint(crops, row.expand(len(crops), -1))
