@@ -27,6 +27,21 @@ _WINDOW = f"kernel_shape = [{CLAMP_WINDOW}, {CLAMP_WINDOW}], pads = [{', '.join(
 _LINEAR = 'mode = "linear", coordinate_transformation_mode = "half_pixel"'
 _NEAREST = 'mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"'
 
+
+def _places(axis: str, shape: str) -> str:
+    """Nodes that give `grid_x` or `grid_y`, -1 to 1: the places of the pixels, counted along ones of `shape`, moved by
+    `dx` or `dy`."""
+    return f"""
+    ones_{axis} = ConstantOfShape <value = float[1] {{1}}> ({shape})
+    counted_{axis} = CumSum (ones_{axis}, first)
+    {axis} = Sub (counted_{axis}, half)
+    length_{axis} = ReduceSum <keepdims = 0> (ones_{axis})
+    there_{axis} = Add ({axis}, d{axis})
+    double_{axis} = Mul (there_{axis}, two)
+    share_{axis} = Div (double_{axis}, length_{axis})
+    grid_{axis} = Sub (share_{axis}, one)"""
+
+
 _TEXT = f"""
 <ir_version: 8, opset_import: ["" : 18], producer_name: "videonst">
 carry (
@@ -52,25 +67,9 @@ carry (
     full_motion = Resize <{_LINEAR}> (motion, , , motion_size)
     dx, dy = Split <axis = 1, num_outputs = 2> (full_motion)
 
-    row_of_ones = ConstantOfShape <value = float[1] {{1}}> (columns)
-    counted_x = CumSum (row_of_ones, first)
-    x = Sub (counted_x, half)
-    width = ReduceSum <keepdims = 0> (row_of_ones)
-    there_x = Add (x, dx)
-    double_x = Mul (there_x, two)
-    share_x = Div (double_x, width)
-    grid_x = Sub (share_x, one)
-
     column_size = Concat <axis = 0> (rows, single)
-    column_of_ones = ConstantOfShape <value = float[1] {{1}}> (column_size)
-    counted_y = CumSum (column_of_ones, first)
-    y = Sub (counted_y, half)
-    height = ReduceSum <keepdims = 0> (column_of_ones)
-    there_y = Add (y, dy)
-    double_y = Mul (there_y, two)
-    share_y = Div (double_y, height)
-    grid_y = Sub (share_y, one)
-
+{_places("x", "columns")}
+{_places("y", "column_size")}
     grid_planes = Concat <axis = 1> (grid_x, grid_y)
     grid = Transpose <perm = [0, 2, 3, 1]> (grid_planes)
     sampled = GridSample <mode = "bicubic", padding_mode = "border", align_corners = 0> (old, grid)

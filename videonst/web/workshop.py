@@ -26,7 +26,7 @@ MAX_PAINTING_BYTES = 32 << 20
 MAX_PAINTING_PIXELS = 60_000_000
 """Of an uploaded painting; more than a camera of today gives, and a quarter of a gigabyte in memory."""
 LEAST_SIDE = 128
-"""Of an uploaded painting, pixels: the squares that are learnt on."""
+"""Of an uploaded painting, pixels: `training.budget.SMALLEST_PAINTING`, which the server, without torch, cannot ask."""
 
 MAX_MINUTES = 60.0
 
