@@ -323,6 +323,16 @@ def test_statistics_are_held_over_a_shot():
     assert float(steady.state()["statistics"][0, 0]) == 1
 
 
+def test_statistics_are_not_held_over_a_cut_that_was_missed():
+    """Right after the first frame, where only a large difference counts as one: nothing can be trusted, and the frame
+    after begins anew."""
+    engine = HoldingEngine()
+    steady = Stabiliser(engine)
+    for index, seed in enumerate((0, 9, 9, 9)):
+        steady.stylize(at(index, noisy(texture(*SIZE, seed=seed), index)), MIX)
+    assert [statistics for statistics, _ in engine.asked] == [None, 1, None, 3]
+
+
 @pytest.mark.parametrize("frames", [pan(8), slow_pan(8, 0.2)], ids=["pan", "slow pan"])
 def test_going_on_from_a_state_gives_the_same_frames(frames: list[Frame]):
     cut = 5

@@ -165,11 +165,11 @@ def _print(rows: Sequence[dict[str, Any]], first: str) -> None:
     wanted = [
         key
         for key in {key: None for row in rows for key in row}
-        if key == first or any(isinstance(row.get(key), float) for row in rows)
+        if key != first and any(isinstance(row.get(key), float) for row in rows)
     ]
-    table = Table(*wanted, box=None)
-    for row in rows:
-        table.add_row(*(f"{v:.4g}" if isinstance(v := row.get(key), float) else str(v or "") for key in wanted))
+    table = Table(first, *(str(row[first]) for row in rows), box=None)
+    for key in wanted:
+        table.add_row(key, *(f"{v:.4g}" if isinstance(v := row.get(key), float) else "" for row in rows))
     Console().print(table)
 
 
