@@ -6,6 +6,7 @@ is an error.
 
 import base64
 import contextlib
+import hashlib
 import importlib
 import importlib.metadata
 import io
@@ -44,6 +45,9 @@ HALF_DEVICES = ("tensorrt", "cuda")
 MEMORY = {"tensorrt": "cuda", "cuda": "cuda"}
 """Where devices keep their arrays, as ONNX Runtime calls it, if elsewhere than the processor does. Also the device that
 steadies pictures there: TensorRT would build an engine for every size."""
+
+BESIDE = {"tensorrt": ("cuda",)}
+"""What takes the operators that a device lacks; else the processor would, and pictures would travel there and back."""
 
 # ONNX Runtime documentation, CUDA execution provider; no CUDA graph, as sizes change.
 CUDA_OPTIONS = {
@@ -131,7 +135,7 @@ def open_session(model: Path | bytes, device: str, threads: int | None = None) -
         session = ort.InferenceSession(
             model if isinstance(model, bytes) else os.fspath(model),
             _session_options(threads),
-            providers=[(provider, dict(_provider_options(device)))],
+            providers=[(PROVIDERS[name], _provider_options(name, model)) for name in (device, *BESIDE.get(device, ()))],
             enable_fallback=0,
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base class
@@ -224,14 +228,16 @@ def _session_options(threads: int | None) -> ort.SessionOptions:
     return options
 
 
-def _provider_options(device: str) -> Mapping[str, str]:
+def _provider_options(device: str, model: Path | bytes) -> dict[str, str]:
     if device == "cuda":
-        return CUDA_OPTIONS
+        return dict(CUDA_OPTIONS)
     if device == "coreml":
-        return COREML_OPTIONS
+        return dict(COREML_OPTIONS)
     if device == "tensorrt":
-        # Engines depend on both versions; ONNX Runtime itself tells models and GPUs apart.
-        folder = cache_folder() / "tensorrt" / f"ort{ort.__version__}-trt{_version('tensorrt-cu13')}"
+        # Engines hold the weights, but ONNX Runtime takes one made for another file of the same name and graph, such as
+        # a style learnt anew (its issue 6455). GPUs and versions it tells apart itself.
+        content = hashlib.sha256(model if isinstance(model, bytes) else model.read_bytes()).hexdigest()
+        folder = cache_folder() / "tensorrt" / f"ort{ort.__version__}-trt{_version('tensorrt-cu13')}" / content[:16]
         folder.mkdir(parents=True, exist_ok=True)
         return {
             "trt_engine_cache_enable": "1",
