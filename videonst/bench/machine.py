@@ -6,7 +6,9 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime", "opencv-python", "av", "numpy", "videonst")
+DISTRIBUTIONS = (
+    "onnxruntime-gpu", "onnxruntime", "nvidia-cudnn-cu13", "tensorrt-cu13", "opencv-python", "av", "numpy", "videonst",
+)  # fmt: skip
 
 
 def describe_machine() -> dict[str, object]:

@@ -248,9 +248,9 @@ class _Segment:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Packet:
-    """Times in units of the time base, sizes in bytes."""
+    """One for every frame stays in memory until the end, hence the slots. Times in units of the time base, sizes in bytes."""
 
     pts: int
     duration: int
