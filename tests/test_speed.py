@@ -40,6 +40,7 @@ def test_every_stage_is_measured(report):
         assert timing["frames"] >= 3
         assert 0 < timing["p50"] <= timing["p95"] <= timing["p99"]
         assert 0 < timing["ms"] < 10_000
+    assert row["whole"]["p50"] < row["whole"]["p99"]  # of single frames, as everywhere
     assert (row["model"], row["precision"], row["device"], row["size"]) == ("small", "fp32", "cpu", "64x48")
     assert row["fps"] == pytest.approx(1000 / row["whole"]["ms"], rel=1e-3)
     assert row["bound_ms"] >= max(timing["ms"] for timing in row["stages"].values()) - 1e-3
@@ -96,6 +97,16 @@ def test_limits_are_measured(monkeypatch):
     floor.matrix_rates.cache_clear()
     assert limits.rates.keys() == {"fp32", "int8"}
     assert min(*limits.rates.values(), limits.copy) > 1e7
+
+
+def test_many_cores_get_a_product_large_enough(monkeypatch):
+    """Or the floor of a machine with many would lie above what it does."""
+    monkeypatch.setattr(floor, "_shortest", lambda work: work() and 1.0)
+    rates = []
+    for cores in (1, 3):
+        monkeypatch.setattr(floor, "usable_cores", lambda cores=cores: cores)
+        rates.append(floor._matrix_rate("int8"))
+    assert rates[1] == 3 * rates[0]
 
 
 def test_bound_frames_give_what_the_engine_gives(small_model):

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Everything in docs/benchmarks/speed.md, on this machine's CPU: about 10 minutes on two quiet cores.
+# Everything in docs/benchmarks/speed.md, on this machine's CPU: about a quarter of an hour on two quiet cores.
 #
 #   tools/benchmark_speed.sh [PYTHON]
 set -eu

@@ -157,7 +157,7 @@ def run_bound(
         session: as opened.
         feed: arrays, which are uploaded, and what earlier runs left.
         outputs: names.
-        memory: "cuda" or "cpu". Page-locked memory, which copies faster, is out of reach of the Python API.
+        memory: "cuda" or "cpu". Arrays come from ordinary memory; page-locked memory, which copies faster, is not used.
     """
     binding = session.io_binding()
     # As values: `bind_cpu_input` does not know inputs that may be left out. They must live until the run is over.
