@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from videonst.bench.machine import usable_cores
 from videonst.engines.metadata import read_metadata
+from videonst.processor import thread_limit, usable_cores
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def count_convolutions(model: Path, size: tuple[int, int]) -> list[Convolution]:
     half precision, which it runs in single there, as the file has them."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = thread_limit()
     options.enable_profiling = True
     # Weights in their shape, 8 bits recognised, but no layout of the processor's, which rounds channels up.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -113,6 +114,7 @@ def _matrix_rate(kind: str) -> float:
     types, model = _PRODUCTS[kind]
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = thread_limit()
     session = ort.InferenceSession(base64.b64decode(model), options, providers=["CPUExecutionProvider"])
     m, k, n = _PRODUCT[0] * usable_cores(), *_PRODUCT[1:]
     feed = {"a": np.ones((m, k), types[0]), "b": np.ones((k, n), types[1])}

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from videonst.api import FILE_FLOW, Stylizer, convert, opencv_beside
 from videonst.bench.floor import count_convolutions, floor_ms, measure_limits
-from videonst.bench.machine import usable_cores
 from videonst.bench.peak import peak_of_convert
 from videonst.bench.stages import (
     FEWEST_FRAMES,
@@ -35,6 +34,7 @@ from videonst.engines.onnx import OnnxEngine
 from videonst.engines.providers import MEMORY
 from videonst.errors import InputError
 from videonst.frame import Frame
+from videonst.processor import usable_cores
 from videonst.styles import StyleMix
 from videonst.temporal.flow import open_flow
 

@@ -51,7 +51,7 @@ class OnnxEngine:
         model: name of a shipped model, such as "fast", or path of an .onnx file. A name picks the precision that
             suits the device.
         device: "auto" (the best that works; for a model in 8 bits the CPU), "cuda", "tensorrt", "coreml" or "cpu".
-        threads: of the CPU; None takes the physical cores.
+        threads: of the CPU; None takes the physical cores that this process may use.
         cpu_precision: of a shipped model on the CPU: "fp32" as trained, or "int8", which is more than twice as
             fast where the processor has 8-bit dot products and paints 1 to 3 levels differently.
 

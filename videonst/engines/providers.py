@@ -25,6 +25,7 @@ import onnxruntime as ort
 
 from videonst.engines import OnDevice
 from videonst.errors import InputError
+from videonst.processor import thread_limit
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,8 @@ def open_session(model: Path | bytes, device: str, threads: int | None = None) -
     Args:
         model: .onnx file, or its content.
         device: a key of `PROVIDERS`.
-        threads: of the CPU provider; None lets ONNX Runtime take the physical cores.
+        threads: of the CPU provider; None lets ONNX Runtime take the physical cores, or takes those that this process
+            may use where some are withheld.
 
     Raises:
         InputError: no such device.
@@ -223,8 +225,7 @@ def _session_options(threads: int | None) -> ort.SessionOptions:
     options.log_severity_level = SILENT
     # Idle threads must not burn the cores that decode and encode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = thread_limit() if threads is None else threads
     return options
 
 
