@@ -12,6 +12,7 @@ from clips import make_clip, smooth_picture, video_timing
 from typer.testing import CliRunner
 
 import videonst
+from videonst.api import opencv_beside
 from videonst.cli import app
 from videonst.demo import CLIP, TOUR, glide
 from videonst.errors import InputError
@@ -122,6 +123,34 @@ def test_opencv_keeps_to_one_thread_beside_the_network(model: "videonst.Stylizer
         assert cv2.getNumThreads() == 3
     finally:
         cv2.setNumThreads(before)
+
+
+def test_opencv_has_its_threads_back_after_the_last_of_several_networks():
+    """Conversions at the same time, of which the first to begin is the first to end."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        first, second, on_gpu = opencv_beside("cpu"), opencv_beside("cpu"), opencv_beside("cuda")
+        with on_gpu:
+            assert cv2.getNumThreads() == 3
+        first.__enter__()
+        second.__enter__()
+        assert cv2.getNumThreads() == 1
+        first.__exit__(None, None, None)
+        assert cv2.getNumThreads() == 1
+        second.__exit__(None, None, None)
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_convert_refuses_another_device_than_that_of_the_loaded_model(model: "videonst.Stylizer", tmp_path: Path):
+    with pytest.raises(InputError, match="the model was loaded on cpu, not on cuda; load it with device='cuda'"):
+        videonst.convert(CLIP, tmp_path / "out.mp4", "a", model=model, device="cuda", duration=0.04)
+    with pytest.raises(InputError, match="engine 'none' paints nothing, but a model was given"):
+        videonst.convert(CLIP, tmp_path / "out.mp4", model=model, engine="none", duration=0.04)
+    assert not list(tmp_path.iterdir())
+    videonst.convert(CLIP, tmp_path / "out.mp4", "a", model=model, device="cpu", duration=0.04)
 
 
 def test_convert_a_part_without_its_sound(model: "videonst.Stylizer", tmp_path: Path):

@@ -1,17 +1,21 @@
 """Carrying the history on a device does what OpenCV does, on ONNX Runtime's CPU provider in the place of a GPU."""
 
+import json
 import logging
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
+import onnxruntime as ort
 import pytest
 
-from videonst.engines import OnDevice, onnx
+from videonst.engines import OnDevice, onnx, providers
 from videonst.engines.onnx import OnnxEngine
 from videonst.engines.providers import check_device
 from videonst.frame import Frame
+from videonst.models import find_model
 from videonst.styles import StyleMix
 from videonst.temporal import Stabiliser, carry
 from videonst.temporal.carry import DeviceCarry, HostCarry, Way, carry_for, on_host
@@ -317,6 +321,52 @@ def test_on_a_gpu(portrait):
         expected.append(host.stylize(frame, mix).pixels)
         engine.memory = "cuda"
     assert_alike(found, expected)
+
+
+def off_the_device(model: Path, device: str, folder: Path) -> set[str]:
+    """Operators of a model that a device leaves to the processor, and copies between the two, by ONNX Runtime's own
+    account. What only computes shapes belongs on the processor."""
+    options = providers._session_options(None)
+    options.enable_profiling, options.profile_file_prefix = True, str(folder / model.stem)
+    provider = providers.PROVIDERS[device], providers._provider_options(device, model)
+    session = ort.InferenceSession(model, options, providers=[provider])
+    known = {"uint8": np.uint8, "float": np.float32}
+    feed = {
+        value.name: np.ones(
+            [size if isinstance(size, int) else 64 for size in value.shape], known[value.type[len("tensor(") : -1]]
+        )
+        for value in session.get_inputs()
+    }
+    session.run(None, feed)
+    events = json.loads(Path(session.end_profiling()).read_text())
+    nodes = [event["args"] for event in events if event["name"].endswith("_kernel_time")]
+    assert len(nodes) > 20
+    return {
+        node["op_name"]
+        for node in nodes
+        if node["op_name"].startswith("Memcpy")
+        or (node["provider"] == "CPUExecutionProvider" and not all(map(is_shape, node["output_type_shape"])))
+    }
+
+
+def is_shape(tensor: dict[str, list[int]]) -> bool:
+    ((kind, size),) = tensor.items()
+    return kind == "int64" and np.prod(size) <= 8
+
+
+def test_what_the_processor_computes_is_found(small_model, tmp_path):
+    """Where it is the device itself: everything but the shapes."""
+    found = off_the_device(small_model, "cpu", tmp_path)
+    assert {"Conv", "FusedConv"} & found
+    assert not {"Shape", "Squeeze"} & found
+    assert "GridSample" in off_the_device(carry.GRAPH, "cpu", tmp_path)
+
+
+@pytest.mark.skipif(not check_device("cuda").works, reason="no CUDA here")
+def test_on_a_gpu_everything_is_computed_there(tmp_path):
+    for tier in ("tiny", "fast", "full"):
+        assert off_the_device(find_model(tier, precision="fp16"), "cuda", tmp_path) == set()
+    assert off_the_device(carry.GRAPH, "cuda", tmp_path) == set()
 
 
 @pytest.mark.parametrize("fault", ["fails", "is wrong"])

@@ -5,6 +5,7 @@ import itertools
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -210,6 +211,62 @@ def test_half_precision_on_the_cpu_is_warned_of(small_network, tmp_path, caplog)
     export_onnx(small_network, path, styles=[StyleInfo(name=n) for n in "abc"], precision="fp16")
     assert OnnxEngine(path, "cpu", threads=1).description.precision == "fp16"
     assert "half precision, which is slow on the CPU" in caplog.text
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[tuple[str, dict[str, str]]]:
+    """A TensorRT that opens everything, and what its sessions were opened with."""
+    options: list[tuple[str, dict[str, str]]] = []
+
+    class Session:
+        def __init__(self, *_: object, providers: list[tuple[str, dict[str, str]]], **__: object) -> None:
+            options[:] = providers
+
+        def get_providers(self) -> list[str]:
+            return [name for name, _ in options]
+
+    monkeypatch.setattr(ort, "InferenceSession", Session)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    monkeypatch.setattr(providers, "_load_libraries", lambda device: "")
+    return options
+
+
+def test_engines_of_tensorrt_are_kept_by_the_content_of_the_model(opened, monkeypatch, tmp_path):
+    """ONNX Runtime tells them apart by the file's name and the graph only, and would paint with old weights."""
+    monkeypatch.setenv("VIDEONST_HOME", str(tmp_path / "home"))
+    models = {"one": b"weights", "two": b"others!", "three": b"weights"}
+    caches = {}
+    for folder, content in models.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "my.onnx").write_bytes(content)
+        providers.open_session(tmp_path / folder / "my.onnx", "tensorrt")
+        caches[folder] = opened[0][1]["trt_engine_cache_path"]
+        assert Path(caches[folder]).is_dir()
+    assert caches["one"] == caches["three"] != caches["two"]
+    providers.open_session(b"weights", "tensorrt")
+    assert opened[0][1]["trt_engine_cache_path"] == caches["one"]
+
+
+def test_what_tensorrt_lacks_stays_on_the_gpu(opened, monkeypatch, tmp_path):
+    monkeypatch.setenv("VIDEONST_HOME", str(tmp_path))
+    providers.open_session(b"", "tensorrt")
+    assert [name for name, _ in opened] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+
+
+def test_eight_bits_are_for_processors(monkeypatch):
+    """ONNX Runtime would do their convolutions on the CPU, whatever device was asked for."""
+    for device in ("cuda", "tensorrt", "coreml"):
+        with pytest.raises(InputError, match=r"tiny\.int8\.onnx is in 8 bits.*--device cpu"):
+            OnnxEngine("tiny.int8", device)
+    real, tried = onnx.open_session, []
+
+    def everything_works(path, device, threads):
+        tried.append(device)
+        return real(path, "cpu", threads)
+
+    monkeypatch.setattr(onnx, "open_session", everything_works)
+    assert OnnxEngine("tiny.int8", threads=1).description.device == "cpu"
+    assert tried == ["cpu"]
 
 
 def test_devices_are_reported():

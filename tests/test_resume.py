@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -334,6 +335,15 @@ main()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no resource limits")
+def test_a_folder_that_is_taken_away_is_one_line(tmp_path, clip):
+    with open_source(clip) as source:
+        sink = open_sink(tmp_path / "out.mp4", source.info, settings={})
+        shutil.rmtree(tmp_path / ".out.mp4.parts")
+        with pytest.raises(VideoNSTError, match=r"cannot write in .*\.parts"), sink:
+            sink.write(next(iter(source)))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_disk_that_fills_up_keeps_what_is_done(tmp_path, small_model, monkeypatch):
     """A limit on the size of a file stands in for a full disk: segments fit, the joined file does not. The
     stabiliser, whose memory is larger than these segments, is off."""

@@ -1,22 +1,27 @@
 """The speed benchmark: what it measures is there and adds up, and its reports say it."""
 
+import itertools
 import json
-from dataclasses import replace
+import sys
+import time
+from dataclasses import fields, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from videonst.bench import floor, stages
+from videonst.bench import floor, speed, stages
 from videonst.bench.floor import Convolution, Limits, count_convolutions, floor_ms
 from videonst.bench.machine import describe_machine, peak_resident_mb, resident_mb
+from videonst.bench.peak import said_by
 from videonst.bench.speed import measure_speed
-from videonst.bench.speed_report import comparison, make_report, tables
+from videonst.bench.speed_report import comparison, draw_plot, make_report, tables
 from videonst.bench.stages import BoundFrames, Round, measure_alternating, sample_frames
 from videonst.cli import app
 from videonst.engines.onnx import OnnxEngine
-from videonst.errors import InputError
+from videonst.errors import InputError, VideoNSTError
 from videonst.models import find_model
 from videonst.styles import StyleMix
 from videonst.temporal.carry import on_host
@@ -35,7 +40,8 @@ def test_every_stage_is_measured(report):
         assert timing["frames"] >= 3
         assert 0 < timing["p50"] <= timing["p95"] <= timing["p99"]
         assert 0 < timing["ms"] < 10_000
-    assert (row["model"], row["precision"], row["device"], row["size"]) == ("tiny", "fp32", "cpu", "64x48")
+    assert row["whole"]["p50"] < row["whole"]["p99"]  # of single frames, as everywhere
+    assert (row["model"], row["precision"], row["device"], row["size"]) == ("small", "fp32", "cpu", "64x48")
     assert row["fps"] == pytest.approx(1000 / row["whole"]["ms"], rel=1e-3)
     assert row["bound_ms"] >= max(timing["ms"] for timing in row["stages"].values()) - 1e-3
     assert row["from_floor"] == pytest.approx(row["stages"]["network"]["ms"] / row["floor_ms"], rel=0.01)
@@ -93,6 +99,16 @@ def test_limits_are_measured(monkeypatch):
     assert min(*limits.rates.values(), limits.copy) > 1e7
 
 
+def test_many_cores_get_a_product_large_enough(monkeypatch):
+    """Or the floor of a machine with many would lie above what it does."""
+    monkeypatch.setattr(floor, "_shortest", lambda work: work() and 1.0)
+    rates = []
+    for cores in (1, 3):
+        monkeypatch.setattr(floor, "usable_cores", lambda cores=cores: cores)
+        rates.append(floor._matrix_rate("int8"))
+    assert rates[1] == 3 * rates[0]
+
+
 def test_bound_frames_give_what_the_engine_gives(small_model):
     """The path that times upload, network and download apart, with the processor's own memory in place of a GPU's."""
     engine, mix = OnnxEngine(small_model, "cpu"), StyleMix.parse("a:0.5,b:0.5")
@@ -146,7 +162,7 @@ def test_report_of_the_command(small_model, tmp_path):
     options = ["--size", "64x48", "--rounds", "1", "--seconds", "0.01", "--device", "cpu"]
     done = CliRunner().invoke(app, ["bench", "speed", "-m", str(small_model), *options, "--json", str(target)])
     assert done.exit_code == 0, done.output
-    assert "| `tiny` | 64x48 | cpu | medium |" in done.output
+    assert "| `small` | 64x48 | cpu | medium |" in done.output
     report = json.loads(target.read_text())
     assert report["machine"]["versions"]["numpy"] == np.__version__
     pytest.importorskip("matplotlib")
@@ -168,6 +184,145 @@ def test_comparison_is_new_over_old(report):
         comparison(report, {**report, "rows": []})
 
 
+def test_comparison_tells_of_another_machine(report):
+    new = json.loads(json.dumps(report))
+    new["machine"]["cores"] = report["machine"]["cores"] + 1
+    said = comparison(report, new).splitlines()[-1]
+    assert said == f"Not only the times differ: cores {report['machine']['cores']} → {new['machine']['cores']}"
+
+
+@pytest.fixture
+def no_peak(monkeypatch):
+    """Spares the process of its own."""
+    monkeypatch.setattr(speed, "peak_of_convert", lambda _, target, *__, **___: target.touch())
+
+
+def test_a_model_is_told_by_its_file(report, small_model, no_peak, tmp_path):
+    """Not by its tier: a style learnt on `tiny` is a `tiny` too."""
+    mine = tmp_path / "mine.int8.onnx"
+    mine.write_bytes(small_model.read_bytes())  # in fp32 all the same
+    (row,) = measure_speed([mine], [(64, 48)], device="cpu", rounds=1, round_seconds=0.01)
+    assert (row.model, row.precision) == ("mine.int8", "fp32")
+    assert report["rows"][0]["model"] == small_model.stem
+
+
+def test_work_in_half_precision_is_counted_as_such():
+    single, half = (count_convolutions(find_model("tiny", precision=p), (64, 48)) for p in ("fp32", "fp16"))
+    assert half == [Convolution("fp16", one.macs, one.moved // 2) for one in single]
+
+
+def test_a_slow_first_painting_does_not_shorten_the_conversion(small_model):
+    """cuDNN tries its algorithms out for seconds, and a dozen frames say little of a GPU."""
+    engine, frames = OnnxEngine(small_model, "cpu"), list(itertools.islice(sample_frames((64, 48)), 3))
+    calls = []
+
+    class Slow:
+        description, memory, path = engine.description, None, engine.path
+
+        def stylize(self, frame, mix):
+            calls.append(time.sleep(0.01 if calls else 0.5))
+            return frame
+
+    bench = speed._Bench(Slow(), (64, 48), Path(), 1, 0.5, "fast")
+    assert bench._count(frames) > speed.FEWEST_WHOLE  # 100 where 10 ms are 10 ms
+
+
+def test_stages_run_with_opencv_as_conversions_do(small_model, no_peak, monkeypatch):
+    """Or their processor time, and so the bound, would be another's."""
+    seen = {}
+
+    def look(name):
+        return lambda self: seen.setdefault(name, set()).add(cv2.getNumThreads())
+
+    monkeypatch.setattr(stages.FlowBothWays, "next", look("flow"))
+    monkeypatch.setattr(stages.Stabilising, "next", look("stabiliser"))
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        list(measure_speed([small_model], [(64, 48)], device="cpu", rounds=1, round_seconds=0.01))
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
+    assert seen == {"flow": {1}, "stabiliser": {1}}
+
+
+def test_long_rounds_are_not_counted_again_and_again(monkeypatch):
+    """Adding up all frames after each of them took more processor time than what was measured."""
+    monkeypatch.setattr(stages, "timed", lambda work: 1e-5)
+    assert stages.each(lambda: None, 0.5).core_seconds < 2  # 50,000 frames; the square of that takes longer
+
+
+def test_upload_and_download_are_measured_on_whatever_has_memory(small_model, no_peak, monkeypatch):
+    """TensorRT as well as CUDA; here the processor in their place."""
+    monkeypatch.setattr(speed, "MEMORY", {"cpu": "cpu"})
+    (row,) = measure_speed([small_model], [(64, 48)], device="cpu", rounds=1, round_seconds=0.01)
+    assert list(row.stages) == ["decode", "upload", "network", "download", "flow", "stabiliser", "encode"]
+
+
+def test_what_is_not_on_the_way_is_no_bound():
+    row = speed.SpeedRow(
+        model="x", precision="fp16", device="cuda", size="1x1", flow="fast",
+        stages={"network": timing(4), "download": timing(9)}, delay=timing(5), whole=timing(8),
+        bound_ms=6, slowest_ms=4, peak_mb=None, gmacs=1, moved_mb=1, floor_ms=None,
+    )  # fmt: skip
+    assert (row.overlap, row.reached, row.from_floor) == (0.5, 0.75, None)
+
+
+def timing(ms: float) -> stages.Timing:
+    return stages.Timing(ms=ms, p50=ms, p95=ms, p99=ms, core_ms=ms, frames=1)
+
+
+def test_a_process_that_fails_says_why_in_a_line():
+    with pytest.raises(VideoNSTError, match=r"^a process to be measured failed: ValueError: so it is$"):
+        said_by([sys.executable, "-c", "print(1); raise ValueError('so it is')"], 60)
+    with pytest.raises(VideoNSTError, match="was ended by signal 9"):
+        said_by([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], 60)
+    with pytest.raises(VideoNSTError, match=r"took longer than 0\.2 s"):
+        said_by([sys.executable, "-c", "import time; time.sleep(60)"], 0.2)
+
+
+def test_what_is_measured_is_kept_where_a_later_one_fails(report, monkeypatch, tmp_path):
+    """Also where time is up: each row is on the disk as soon as it is there."""
+    rows = [speed.SpeedRow(**{key: value for key, value in row.items() if key in FIELDS} | {
+        "stages": {name: stages.Timing(**of) for name, of in row["stages"].items()},
+        "delay": stages.Timing(**row["delay"]), "whole": stages.Timing(**row["whole"]),
+    }) for row in report["rows"]]  # fmt: skip
+
+    def measure(*_, **__):
+        yield rows[0]
+        raise VideoNSTError("cuda failed on a frame of 3840x2160 (out of memory)")
+
+    monkeypatch.setattr(speed, "measure_speed", measure)
+    target = tmp_path / "new" / "speed.json"
+    done = CliRunner().invoke(app, ["bench", "speed", "-m", "tiny", "--json", str(target)])
+    assert isinstance(done.exception, VideoNSTError)
+    assert [row["model"] for row in json.loads(target.read_text())["rows"]] == [rows[0].model]
+
+
+FIELDS = [field.name for field in fields(speed.SpeedRow)]
+
+
+@pytest.mark.parametrize(("device", "measured"), [("cpu", 4), ("cuda", 2)])
+def test_by_default_a_device_measures_what_it_computes(device, measured, monkeypatch):
+    asked = []
+    monkeypatch.setattr(speed, "measure_speed", lambda models, *_, **__: asked.extend(models) or iter(()))
+    CliRunner().invoke(app, ["bench", "speed", "--device", device])
+    assert len(asked) == measured
+
+
+def test_bars_of_one_model_stand_side_by_side(report, tmp_path, monkeypatch):
+    """With two kinds of flow, say: one above the other they would look like one."""
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    row = report["rows"][0]
+    drawn = []
+    monkeypatch.setattr(pyplot, "close", drawn.append)
+    draw_plot(tmp_path / "speed.png", {**report, "rows": [row, row | {"flow": "fast"}]})
+    (axes,) = drawn[0].axes
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert names == ["small\nfp32\nmedium", "small\nfp32\nfast"]
+    assert len({bar.get_x() for bar in axes.patches}) == 2
+
+
 def test_table_has_the_start(report):
     assert "| help | 0.20 | 0.10 | 0.30 |" in tables(report)
 
@@ -176,6 +331,9 @@ def test_table_has_the_start(report):
     ("args", "wrong"),
     [
         (["--size", "65x48"], "expected even numbers"),
+        (["--size", "64x48", "--flow", "medum"], "unknown flow 'medum'"),
+        (["--plot", "speed.gif"], "expected a name that ends in .png"),
+        (["--plot", "absent/speed.png"], "there is no directory absent"),
         (["--size", "720p"], "a size to measure is WIDTHxHEIGHT"),
         (["--show", "absent.json"], "cannot read absent.json"),
         (["--compare", __file__, __file__], "is no JSON"),

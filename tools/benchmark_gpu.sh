@@ -12,8 +12,10 @@ cd "$(dirname "$0")/.." || exit 1
 export PYTHONPATH=$PWD PYTHONUNBUFFERED=1
 nvidia-smi >"$out/nvidia-smi.txt" 2>&1
 python3 -m videonst doctor >"$out/doctor.txt" 2>&1
-# Whether steadying on the device gives what the processor gives; needs pytest.
+# Whether steadying on the device gives what the processor gives, and whether everything is computed there; needs pytest
+# and hypothesis.
 timeout 100 python3 -m pytest -q -rs tests/test_carry.py -k gpu >"$out/steadied.txt" 2>&1
+# A row is written as soon as it is there: what a time limit cuts off is only what comes after it.
 for model in tiny fast full; do
   timeout 150 python3 -m videonst bench speed --device cuda --model $model --size 1280x720 --size 1920x1080 \
     --size 3840x2160 --flow fast --rounds 2 --seconds 1 --json "$out/speed-$model.json" >"$out/speed-$model.txt" 2>&1

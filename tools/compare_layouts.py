@@ -159,6 +159,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     size = Resize.parse(args.size).size
+    if size is None or size[0] % 4 or size[1] % 4:
+        parser.error(f"--size {args.size}: expected WIDTHxHEIGHT, multiples of 4")
     machine = describe_machine()
     with tempfile.TemporaryDirectory() as folder:
         models = {name: find_model(name) for name in OURS} | layouts(Path(folder))

@@ -49,6 +49,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     short, long = args.seconds
+    if long % short:
+        parser.error(f"the long clip is the short one over and over; {long} s is no multiple of {short}")
     size = Resize.parse(args.size).size
     report = {"machine": describe_machine(), "size": args.size, "model": args.model or "none", "peak_mb": {}}
     with tempfile.TemporaryDirectory() as name:

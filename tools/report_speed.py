@@ -45,6 +45,17 @@ def headline(rows: list[dict]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def side_by_side(rows: list[dict]) -> str:
+    """README's sentence on the layouts in use."""
+    times = {row["layout"]: f"{row['times_Johnson 2016']:.2g}" for row in rows}
+    ours = [
+        f"`{tier}` {times[tier]} times as fast"
+        + (f" ({times[eight]} in 8 bits)" if (eight := f"{tier}.int8") in times else "")
+        for tier in ABOUT
+    ]
+    return f"Against the layout of Johnson et al. 2016, taking turns in one run: {', '.join(ours)}."
+
+
 def about(machine: dict) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return f"{machine['processor']}, {machine['cores']} cores, load {machine['load_1_minute']} at the start; {versions}"
@@ -62,6 +73,7 @@ def main() -> None:
     fill(ROOT / "README.md", "headline", headline([row for row in speed["rows"] if row["size"] == "640x360"]))
     layouts = json.loads((FOLDER / "layouts.json").read_text())
     fill(page, "layouts", layout_table(layouts["rows"]))
+    fill(ROOT / "README.md", "layouts", side_by_side(layouts["rows"]))
     memory = json.loads((FOLDER / "memory.json").read_text())
     peaks = ", ".join(f"{mb:.0f} MB for {seconds}" for seconds, mb in memory["peak_mb"].items())
     fill(page, "memory", f"{memory['size']}, engine {memory['model']}: {peaks}; ratio {memory['ratio']:.2f}.")

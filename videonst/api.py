@@ -1,6 +1,7 @@
 """What most programs need: load a model, repaint a picture, convert a file."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -154,7 +155,7 @@ def convert(
         strength, keep_colour: as in `Stylizer.stylize`.
         steady: 0 (each frame on its own) to 1 (hold still).
         flow: how motion is found; see `Stylizer.steady`.
-        model, device, engine: as in `load`; `model` may be loaded already.
+        model, device, engine: as in `load`; `model` may be loaded already, on that device.
         hdr: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
         resize: size of the output, "1280x720", "720p" (of the shorter side) or a factor such as "0.5"; see `Resize`.
         stroke_scale: size of the strokes: 2 paints them twice as large, at half the resolution, and four times as fast.
@@ -182,7 +183,7 @@ def convert(
         VideoNSTError: a failure on the way; the target is untouched.
     """
     asked = dict(locals())
-    stylizer = model if isinstance(model, Stylizer) else load(model, device=device, engine=engine)
+    stylizer = _loaded(model, device, engine)
     mix = _mix_for(stylizer, style, strength, keep_colour)
     trim = Trim.parse(start, end, duration)
     size = None if resize is None else Resize.parse(resize)
@@ -208,7 +209,7 @@ def convert(
             settings=_settings(asked | {"flow": motion.name}, stylizer.description),
             resume=resume,
         ) as sink,
-        _opencv_beside(stylizer.description.device),
+        opencv_beside(stylizer.description.device),
     ):
         # A single picture is no film: an engine that paints it on its own also saves it where Ctrl-C ends the work.
         engine_used = stylizer.engine if frames.info.is_still and isinstance(stylizer.engine, ClipEngine) else steadied
@@ -216,17 +217,48 @@ def convert(
     return replace(done, frames_lost=frames.info.damage.lost)
 
 
-@contextlib.contextmanager
-def _opencv_beside(device: str) -> Iterator[None]:
-    """OpenCV in one thread where the network runs on the processor: that has a thread for each core already, and
-    sharing out pictures among as many costs a quarter more processor time. Holds for the whole process."""
-    threads = cv2.getNumThreads()
-    try:
-        if device == "cpu":
-            cv2.setNumThreads(1)
-        yield
-    finally:
-        cv2.setNumThreads(threads)
+class _OpenCV:
+    """OpenCV's threads, while networks of this process run on the processor."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._networks = self._threads = 0
+
+    @contextlib.contextmanager
+    def beside(self, device: str) -> Iterator[None]:
+        """In one thread where the network runs on the processor: that has a thread for each core already, and sharing
+        out pictures among as many costs a quarter more processor time. Holds for the whole process, until the last of
+        several networks is done."""
+        if device != "cpu":
+            yield
+            return
+        with self._lock:
+            if not self._networks:
+                self._threads = cv2.getNumThreads()
+                cv2.setNumThreads(1)
+            self._networks += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._networks -= 1
+                if not self._networks:
+                    cv2.setNumThreads(self._threads)
+
+
+opencv_beside = _OpenCV().beside
+
+
+def _loaded(model: str | Path | Stylizer, device: str, engine: str) -> Stylizer:
+    """What `convert` was given to paint with, on the device that it was asked for."""
+    if not isinstance(model, Stylizer):
+        return load(model, device=device, engine=engine)
+    used = model.description
+    if model.styles and device not in ("auto", used.device):
+        raise InputError(f"the model was loaded on {used.device}, not on {device}; load it with device={device!r}")
+    if model.styles and engine == "none":
+        raise InputError("engine 'none' paints nothing, but a model was given; leave one of them out")
+    return model
 
 
 def _run(

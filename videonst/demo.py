@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from videonst.api import load
+from videonst.api import load, opencv_beside
 from videonst.frame import Frame
 from videonst.pipeline import PipelineProgress, run
 from videonst.sinks import open_sink
@@ -36,7 +36,11 @@ def paint_demo(
         strength, steady, model, device, progress: as in `videonst.convert`.
     """
     engine = load(model, device=device).steady(steady)
-    with open_source(CLIP) as source, open_sink(target, source.info, overwrite=True) as sink:
+    with (
+        open_source(CLIP) as source,
+        open_sink(target, source.info, overwrite=True) as sink,
+        opencv_beside(engine.description.device),
+    ):
         seconds = source.info.duration or 1.0
 
         def repaint(frame: Frame) -> Frame:

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from videonst.bench.machine import usable_cores
+from videonst.engines.metadata import read_metadata
+from videonst.processor import thread_limit, usable_cores
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,11 @@ class Limits:
 
 
 def count_convolutions(model: Path, size: tuple[int, int]) -> list[Convolution]:
-    """The convolutions of a model file as ONNX Runtime runs them on the CPU for a frame of (width, height)."""
+    """The convolutions of a model file as ONNX Runtime runs them on the CPU for a frame of (width, height); those in
+    half precision, which it runs in single there, as the file has them."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = thread_limit()
     options.enable_profiling = True
     # Weights in their shape, 8 bits recognised, but no layout of the processor's, which rounds channels up.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -68,7 +71,10 @@ def count_convolutions(model: Path, size: tuple[int, int]) -> list[Convolution]:
         session.run(["stylized"], {"frame": frame, "style_weights": np.eye(1, slots, 1, dtype=np.float32)})
         events = json.loads(Path(session.end_profiling()).read_text())
     nodes = [event["args"] for event in events if event["name"].endswith("_kernel_time")]
-    return [_convolution(node) for node in nodes if node["op_name"] in _CONVOLUTIONS]
+    found = [_convolution(node) for node in nodes if node["op_name"] in _CONVOLUTIONS]
+    if read_metadata(model).precision == "fp16":
+        return [Convolution("fp16", one.macs, one.moved // 2) for one in found]
+    return found
 
 
 def _convolution(node: dict[str, Any]) -> Convolution:
@@ -108,14 +114,16 @@ def _matrix_rate(kind: str) -> float:
     types, model = _PRODUCTS[kind]
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = thread_limit()
     session = ort.InferenceSession(base64.b64decode(model), options, providers=["CPUExecutionProvider"])
-    m, k, n = _PRODUCT
+    m, k, n = _PRODUCT[0] * usable_cores(), *_PRODUCT[1:]
     feed = {"a": np.ones((m, k), types[0]), "b": np.ones((k, n), types[1])}
     return m * k * n / _shortest(lambda: session.run(None, feed))
 
 
-_PRODUCT = (2048, 576, 256)
-"""Rows, depth and columns: of a 3x3 convolution of 64 to 256 channels; larger and smaller ones are no quicker."""
+_PRODUCT = (1024, 576, 256)
+"""Rows for each core, depth and columns: of a 3x3 convolution of 64 to 256 channels; on two cores larger and smaller
+ones are no quicker, and many cores need many rows to be busy."""
 
 # y = a b with free sizes, opset 18: MatMul in fp32; MatMulInteger uint8 x int8 to int32.
 _PRODUCTS = {

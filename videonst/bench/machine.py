@@ -6,7 +6,11 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime", "opencv-python", "av", "numpy", "videonst")
+from videonst.processor import usable_cores
+
+DISTRIBUTIONS = (
+    "onnxruntime-gpu", "onnxruntime", "nvidia-cudnn-cu13", "tensorrt-cu13", "opencv-python", "av", "numpy", "videonst",
+)  # fmt: skip
 
 
 def describe_machine() -> dict[str, object]:
@@ -20,11 +24,6 @@ def describe_machine() -> dict[str, object]:
         "gpu": _gpu(),
         "versions": {name: found for name in DISTRIBUTIONS if (found := _version(name))},
     }
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def resident_mb() -> float | None:

@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from videonst.errors import VideoNSTError
 
 PATIENCE = 3600.0
 """Seconds."""
@@ -31,9 +34,30 @@ def peak_of_convert(
         source, target: as for `convert`; there is no `target` yet.
         model: name or path; none passes the frames untouched.
         device, flow: as for `convert`.
+
+    Raises:
+        VideoNSTError: it failed, such as for want of memory.
     """
     command = [sys.executable, "-c", _CONVERT, str(source), str(target), model, device, flow]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=PATIENCE
-    )
-    return float(done.stdout) if done.stdout.strip() else None
+    said = said_by(command, PATIENCE)
+    return float(said) if said.strip() else None
+
+
+def said_by(command: Sequence[str], patience: float) -> str:
+    """What a process writes to standard output.
+
+    Raises:
+        VideoNSTError: it failed, with the last line of what it said of that, or took longer than `patience`, seconds.
+    """
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=patience
+        )
+    except subprocess.TimeoutExpired as error:
+        raise VideoNSTError(f"a process to be measured took longer than {patience:g} s; give it less to do") from error
+    if done.returncode < 0:
+        raise VideoNSTError(f"a process to be measured was ended by signal {-done.returncode}; is there memory enough?")
+    if done.returncode:
+        reason = done.stderr.strip().rpartition("\n")[2] or "it did not say why"
+        raise VideoNSTError(f"a process to be measured failed: {reason}")
+    return done.stdout

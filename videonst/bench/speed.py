@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from videonst.api import FILE_FLOW, Stylizer, convert
+from videonst.api import FILE_FLOW, Stylizer, convert, opencv_beside
 from videonst.bench.floor import count_convolutions, floor_ms, measure_limits
-from videonst.bench.machine import usable_cores
 from videonst.bench.peak import peak_of_convert
 from videonst.bench.stages import (
     FEWEST_FRAMES,
@@ -32,9 +31,12 @@ from videonst.bench.stages import (
     write_clip,
 )
 from videonst.engines.onnx import OnnxEngine
+from videonst.engines.providers import MEMORY
 from videonst.errors import InputError
 from videonst.frame import Frame
+from videonst.processor import usable_cores
 from videonst.styles import StyleMix
+from videonst.temporal.flow import open_flow
 
 HELD_FRAMES = 24
 """Frames kept in memory for the stages between the files: a second of a film."""
@@ -51,14 +53,16 @@ class SpeedRow:
     """One model at one size.
 
     Attributes:
-        model, precision, device: as they ran.
+        model: name of the file, without precision.
+        precision, device: as they ran.
         size: "WIDTHxHEIGHT".
         flow: how motion was found.
         stages: each alone.
         delay: from a frame to its painted, steadied result, the flow beside the network: what live painting adds.
-        whole: `convert` from file to file, opening and closing included.
-        bound_ms: the least that overlapping can reach: the slowest stage, or the processor time of all stages over the
-            cores, whichever is more.
+        whole: `convert` from file to file; opening counts to the first frame, closing to the last.
+        bound_ms: the least that overlapping can reach: the slowest stage on the way, or the processor time of all of
+            them over the cores, whichever is more.
+        slowest_ms: the slowest stage on the way.
         peak_mb: most resident memory of a process that converts; None where the system does not say.
         gmacs, moved_mb: what the network's convolutions must do for a frame, see `videonst.bench.floor`.
         floor_ms: the least time in which this processor could do that; None on a device.
@@ -73,6 +77,7 @@ class SpeedRow:
     delay: Timing
     whole: Timing
     bound_ms: float
+    slowest_ms: float
     peak_mb: float | None
     gmacs: float
     moved_mb: float
@@ -86,7 +91,7 @@ class SpeedRow:
     @property
     def overlap(self) -> float:
         """Rate of `convert` over that of its slowest stage alone."""
-        return max(timing.ms for timing in self.stages.values()) / self.whole.ms
+        return self.slowest_ms / self.whole.ms
 
     @property
     def reached(self) -> float:
@@ -116,8 +121,10 @@ def measure_speed(
         report: is told what is measured next.
 
     Raises:
-        InputError: unknown model or device, or a size that cannot be encoded.
+        InputError: unknown model, device or flow, or a size that cannot be encoded.
+        VideoNSTError: a conversion in a process of its own failed.
     """
+    open_flow(flow)
     for width, height in sizes:
         if width % 2 or height % 2 or min(width, height) < 16:
             raise InputError(f"size {width}x{height}; expected even numbers of 16 or more")
@@ -142,17 +149,15 @@ class _Bench:
     def measure(self) -> SpeedRow:
         engine = self._engine
         frames = list(itertools.islice(sample_frames(self._size), HELD_FRAMES))
-        painting = timed(lambda: [engine.stylize(frame, self._mix) for frame in frames[:FEWEST_FRAMES]])
-        count = round(2 * self._seconds / (painting / FEWEST_FRAMES))
-        count = min(max(count, FEWEST_WHOLE), MOST_WHOLE)
+        count = self._count(frames)
         clip = self._folder / "clip.mp4"
         write_clip(clip, itertools.islice(sample_frames(self._size), count))
         painted = [engine.stylize(frame, self._mix) for frame in frames]
         stages = {
             "decode": lambda: decode(clip),
             **self._network(frames),
-            "flow": lambda: self._each(FlowBothWays(frames, self._flow).next),
-            "stabiliser": lambda: self._each(Stabilising(engine, frames, painted, self._mix, self._flow).next),
+            "flow": lambda: self._beside(FlowBothWays(frames, self._flow).next),
+            "stabiliser": lambda: self._beside(Stabilising(engine, frames, painted, self._mix, self._flow).next),
             "encode": lambda: encode(self._folder / "encoded.mp4", painted, 3 * HELD_FRAMES),
             "delay": lambda: self._each(self._steadied(frames)),
             "whole": lambda: self._convert(clip, count),
@@ -164,15 +169,12 @@ class _Bench:
         delay, whole = timings.pop("delay"), timings.pop("whole")
         # Paintings that are steadied on the device do not come down: what is shown does, with the stabiliser.
         on_way = [timing for name, timing in timings.items() if name != "download" or not engine.memory]
-        bound = max(
-            max(timing.ms for timing in on_way),
-            sum(timing.core_ms for timing in on_way) / usable_cores(),
-        )
+        slowest = max(timing.ms for timing in on_way)
         about = self._stylizer.description
         convolutions = count_convolutions(self._engine.path, self._size)
         on_cpu = about.device == "cpu" and about.precision != "fp16"
         return SpeedRow(
-            model=about.name,
+            model=engine.path.stem.removesuffix(f".{about.precision}"),
             precision=about.precision,
             device=about.device,
             size="x".join(map(str, self._size)),
@@ -180,18 +182,26 @@ class _Bench:
             stages=timings,
             delay=delay,
             whole=whole,
-            bound_ms=bound,
+            bound_ms=max(slowest, sum(timing.core_ms for timing in on_way) / usable_cores()),
+            slowest_ms=slowest,
             peak_mb=peak,
             gmacs=sum(c.macs for c in convolutions) / 1e9,
             moved_mb=sum(c.moved for c in convolutions) / 1e6,
             floor_ms=floor_ms(convolutions, measure_limits(convolutions)) if on_cpu else None,
         )
 
+    def _count(self, frames: Sequence[Frame]) -> int:
+        """Frames of a conversion. The first painting does not count: devices try out what is quickest."""
+        self._engine.stylize(frames[0], self._mix)
+        few = frames[:FEWEST_FRAMES]
+        painting = timed(lambda: [self._engine.stylize(frame, self._mix) for frame in few]) / len(few)
+        return min(max(round(2 * self._seconds / painting), FEWEST_WHOLE), MOST_WHOLE)
+
     def _network(self, frames: Sequence[Frame]) -> dict[str, Callable[[], "Round"]]:
         engine = self._engine
         ring = itertools.cycle(frames)
-        if engine.description.device == "cuda":
-            bound = BoundFrames(engine, frames, self._mix)
+        if memory := MEMORY.get(engine.description.device):
+            bound = BoundFrames(engine, frames, self._mix, memory)
             return {
                 "upload": lambda: self._each(bound.upload),
                 "network": lambda: self._each(bound.compute),
@@ -206,11 +216,23 @@ class _Bench:
         return lambda: steady.stylize(next(ring), self._mix)
 
     def _convert(self, clip: Path, count: int) -> "Round":
-        core, began = time.process_time(), time.perf_counter()
-        target = self._folder / "converted.mp4"
-        convert(clip, target, self._mix, model=self._stylizer, flow=self._flow, overwrite=True)
-        seconds = (time.perf_counter() - began) / count
-        return Round([seconds] * count, time.process_time() - core)
+        core, times = time.process_time(), [time.perf_counter()]
+        convert(
+            clip,
+            self._folder / "converted.mp4",
+            self._mix,
+            model=self._stylizer,
+            flow=self._flow,
+            overwrite=True,
+            progress=lambda _: times.append(time.perf_counter()),
+        )
+        times[count:] = [time.perf_counter()]  # the last frame is there when the file is
+        return Round([now - then for then, now in itertools.pairwise(times)], time.process_time() - core)
+
+    def _beside(self, work: Callable[[], object]) -> "Round":
+        """With as many threads of OpenCV's as `convert` leaves it."""
+        with opencv_beside(self._engine.description.device):
+            return self._each(work)
 
     def _each(self, work: Callable[[], object]) -> "Round":
         return each(work, self._seconds)

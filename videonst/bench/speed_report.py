@@ -1,5 +1,6 @@
 """Reports of `videonst.bench.speed`: JSON, Markdown tables, a plot, the comparison of two reports."""
 
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -33,8 +34,15 @@ def make_report(
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    """
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=1) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; name another file") from error
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -81,7 +89,8 @@ def tables(report: Mapping[str, Any]) -> str:
 
 
 def comparison(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Times of `new` over those of `old`, stage by stage, as a Markdown table; only what both have.
+    """Times of `new` over those of `old`, stage by stage, as a Markdown table; only what both have. Below it, whether
+    they come from different machines or versions.
 
     Raises:
         InputError: they have no row in common.
@@ -101,42 +110,63 @@ def comparison(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         ]
         whole = f"{now['whole']['ms'] / was['whole']['ms']:.2f}"
         lines.append([*_names(now), *ratios, whole, f"{now['delay']['ms'] / was['delay']['ms']:.2f}"])
-    return _table([*_HEAD, *stages, "whole", "delay"], lines)
+    table = _table([*_HEAD, *stages, "whole", "delay"], lines)
+    changed = [
+        f"{key} {old['machine'].get(key)} → {new['machine'].get(key)}"
+        for key in ("processor", "cores", "gpu", "versions")
+        if old["machine"].get(key) != new["machine"].get(key)
+    ]
+    return f"{table}\n\nNot only the times differ: {'; '.join(changed)}" if changed else table
 
 
 def draw_plot(path: Path, report: Mapping[str, Any]) -> None:
-    """Stacked time of each stage alone, by size and model, beside the time of the whole. Needs matplotlib.
+    """Stacked time of each stage alone, by size and model, beside the time of the whole.
 
     Raises:
-        InputError: it is not installed.
+        InputError: as `check_plot`.
     """
-    try:
-        import matplotlib
+    check_plot(path)
+    import matplotlib
 
-        matplotlib.use("agg")
-        from matplotlib import pyplot
-    except ModuleNotFoundError as error:
-        raise InputError(f"the plot needs {error.name}; run: pip install 'videonst[train]'") from error
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
     rows = report["rows"]
+    told = ["model", "precision", *(key for key in ("device", "flow") if len({row[key] for row in rows}) > 1)]
     sizes = list(dict.fromkeys(row["size"] for row in rows))
     figure, panels = pyplot.subplots(
         1, len(sizes), figsize=(1.5 + 3.6 * len(sizes), 4.4), layout="constrained", squeeze=False
     )
     for axes, size in zip(panels[0], sizes, strict=True):
         shown = [row for row in rows if row["size"] == size]
-        names = [f"{row['model']}\n{row['precision']}" for row in shown]
+        places = range(len(shown))
         bottom = [0.0] * len(shown)
         for stage in STAGES:
             heights = [row["stages"].get(stage, {"ms": 0.0})["ms"] for row in shown]
             if any(heights):
-                axes.bar(names, heights, bottom=bottom, label=stage)
+                axes.bar(places, heights, bottom=bottom, label=stage)
                 bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
-        axes.plot(names, [row["whole"]["ms"] for row in shown], "k_", markersize=24, label="file to file")
+        axes.plot(places, [row["whole"]["ms"] for row in shown], "k_", markersize=24, label="file to file")
+        axes.set_xticks(places, ["\n".join(row[key] for key in told) for row in shown])
         axes.set_title(size)
     panels[0][0].set_ylabel("ms a frame, each stage alone")
     panels[0][-1].legend(fontsize=8)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+def check_plot(path: Path) -> None:
+    """What can be known before there is anything to draw.
+
+    Raises:
+        InputError: matplotlib is missing, or the plot cannot be written.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError("the plot needs matplotlib; run: pip install 'videonst[train]'")
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InputError(f"cannot draw {path.name}; expected a name that ends in .png, .svg or .pdf")
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no directory {path.parent}; create it first")
 
 
 _HEAD = ("model", "size", "device", "flow by")

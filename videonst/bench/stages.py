@@ -64,9 +64,10 @@ class Round:
 def each(work: Callable[[], object], seconds: float) -> Round:
     """`work` frame by frame for `seconds`, `FEWEST_FRAMES` times or more."""
     found: list[float] = []
-    core = time.process_time()
-    while sum(found) < seconds or len(found) < FEWEST_FRAMES:
+    spent, core = 0.0, time.process_time()
+    while spent < seconds or len(found) < FEWEST_FRAMES:
         found.append(timed(work))
+        spent += found[-1]
     return Round(found, time.process_time() - core)
 
 

@@ -1,12 +1,12 @@
 """How long the user waits before anything happens."""
 
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from videonst.bench.peak import said_by
 from videonst.demo import CLIP
 
 TRIES = 5
@@ -35,7 +35,5 @@ def measure_start_up(tries: int = TRIES) -> dict[str, list[float]]:
 
 def _seconds(command: Sequence[str]) -> float:
     began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, *command], stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=True
-    )
+    said_by([sys.executable, *command], PATIENCE)
     return round(time.perf_counter() - began, 3)

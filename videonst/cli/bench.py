@@ -39,33 +39,47 @@ def speed(
     """Time of every stage alone, of the whole way, and the floor; see docs/benchmarks/speed.md."""
     from videonst.bench.machine import describe_machine
     from videonst.bench.speed import measure_speed
-    from videonst.bench.speed_report import comparison, draw_plot, make_report, read_report, tables, write_report
+    from videonst.bench.speed_report import (
+        check_plot,
+        comparison,
+        draw_plot,
+        make_report,
+        read_report,
+        tables,
+        write_report,
+    )
     from videonst.bench.start_up import measure_start_up
     from videonst.resize import Resize
 
     if compare:
         typer.echo(comparison(*map(read_report, compare)))
         return
+    if plot:
+        check_plot(plot)
     if show:
         report = read_report(show)
     else:
         sizes = [Resize.parse(text).size for text in size or SIZES]
         if None in sizes:
             raise InputError("a size to measure is WIDTHxHEIGHT, such as 640x360")
-        machine = describe_machine()
-        rows = measure_speed(
-            model or MEASURED,
+        on_cpu = device in ("auto", "cpu")
+        machine, rows = describe_machine(), []
+        for row in measure_speed(
+            model or [name for name in MEASURED if on_cpu or not name.endswith(".int8")],
             [pair for pair in sizes if pair],
             device=device,
             rounds=rounds,
             round_seconds=seconds,
             flow=flow,
             report=lambda line: typer.echo(line, err=True),
-        )
-        report = make_report(list(rows), machine, measure_start_up() if start_up else None)
-    typer.echo(tables(report))
+        ):
+            rows.append(row)
+            if json:  # what is measured is not lost where a later one fails
+                write_report(json, make_report(rows, machine))
+        report = make_report(rows, machine, measure_start_up() if start_up else None)
     if json:
         write_report(json, report)
+    typer.echo(tables(report))
     if plot:
         draw_plot(plot, report)
 

@@ -19,6 +19,7 @@ from videonst.engines.providers import (
     AUTO_ORDER,
     HALF_DEVICES,
     MEMORY,
+    PROVIDERS,
     DeviceError,
     one_line,
     open_session,
@@ -49,8 +50,8 @@ class OnnxEngine:
     Args:
         model: name of a shipped model, such as "fast", or path of an .onnx file. A name picks the precision that
             suits the device.
-        device: "auto" (the best that works), "cuda", "tensorrt", "coreml" or "cpu".
-        threads: of the CPU; None takes the physical cores.
+        device: "auto" (the best that works; for a model in 8 bits the CPU), "cuda", "tensorrt", "coreml" or "cpu".
+        threads: of the CPU; None takes the physical cores that this process may use.
         cpu_precision: of a shipped model on the CPU: "fp32" as trained, or "int8", which is more than twice as
             fast where the processor has 8-bit dot products and paints 1 to 3 levels differently.
 
@@ -61,7 +62,8 @@ class OnnxEngine:
         session: ONNX Runtime's, for measurements.
 
     Raises:
-        InputError: no such model or device; a device that does not work here; a file that is no videonst model.
+        InputError: no such model or device; a device that does not work here, or not with 8 bits; a file that is no
+            videonst model.
     """
 
     def __init__(
@@ -160,7 +162,7 @@ class OnnxEngine:
         for device in AUTO_ORDER[:-1]:
             try:
                 self._open(model, device, threads)
-            except DeviceError as error:
+            except (DeviceError, _CpuOnlyError) as error:
                 log.debug("%s", error)
             else:
                 return
@@ -169,6 +171,11 @@ class OnnxEngine:
     def _open(self, model: str | Path, device: str, threads: int | None) -> None:
         self.path = path = find_model(model, precision="fp16" if device in HALF_DEVICES else self._cpu_precision)
         self.metadata: ModelMetadata = read_metadata(path)
+        if self.metadata.precision == "int8" and device in PROVIDERS and device != "cpu":
+            raise _CpuOnlyError(
+                f"{path.name} is in 8 bits, which only processors compute: on {device} every convolution would be done "
+                "on the CPU; use --device cpu, or the model without .int8"
+            )
         self._fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
         self.session = open_session(path, device, threads)
         trial = np.full((TRIAL_SIZE, TRIAL_SIZE, 3), 128, np.uint8)
@@ -203,6 +210,10 @@ class OnnxEngine:
             return memory
         log.warning("paintings are not left in the memory of %s: %s", self._device, reason)
         return None
+
+
+class _CpuOnlyError(InputError):
+    """A model that other devices cannot compute: ONNX Runtime has no other kernel for its convolutions."""
 
 
 def _run(session: ort.InferenceSession, pixels: Pixels, weights: _Weights) -> Pixels:

@@ -6,6 +6,7 @@ is an error.
 
 import base64
 import contextlib
+import hashlib
 import importlib
 import importlib.metadata
 import io
@@ -24,6 +25,7 @@ import onnxruntime as ort
 
 from videonst.engines import OnDevice
 from videonst.errors import InputError
+from videonst.processor import thread_limit
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,9 @@ HALF_DEVICES = ("tensorrt", "cuda")
 MEMORY = {"tensorrt": "cuda", "cuda": "cuda"}
 """Where devices keep their arrays, as ONNX Runtime calls it, if elsewhere than the processor does. Also the device that
 steadies pictures there: TensorRT would build an engine for every size."""
+
+BESIDE = {"tensorrt": ("cuda",)}
+"""What takes the operators that a device lacks; else the processor would, and pictures would travel there and back."""
 
 # ONNX Runtime documentation, CUDA execution provider; no CUDA graph, as sizes change.
 CUDA_OPTIONS = {
@@ -114,7 +119,8 @@ def open_session(model: Path | bytes, device: str, threads: int | None = None) -
     Args:
         model: .onnx file, or its content.
         device: a key of `PROVIDERS`.
-        threads: of the CPU provider; None lets ONNX Runtime take the physical cores.
+        threads: of the CPU provider; None lets ONNX Runtime take the physical cores, or takes those that this process
+            may use where some are withheld.
 
     Raises:
         InputError: no such device.
@@ -131,7 +137,7 @@ def open_session(model: Path | bytes, device: str, threads: int | None = None) -
         session = ort.InferenceSession(
             model if isinstance(model, bytes) else os.fspath(model),
             _session_options(threads),
-            providers=[(provider, dict(_provider_options(device)))],
+            providers=[(PROVIDERS[name], _provider_options(name, model)) for name in (device, *BESIDE.get(device, ()))],
             enable_fallback=0,
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base class
@@ -153,7 +159,7 @@ def run_bound(
         session: as opened.
         feed: arrays, which are uploaded, and what earlier runs left.
         outputs: names.
-        memory: "cuda" or "cpu". Page-locked memory, which copies faster, is out of reach of the Python API.
+        memory: "cuda" or "cpu". Arrays come from ordinary memory; page-locked memory, which copies faster, is not used.
     """
     binding = session.io_binding()
     # As values: `bind_cpu_input` does not know inputs that may be left out. They must live until the run is over.
@@ -219,19 +225,20 @@ def _session_options(threads: int | None) -> ort.SessionOptions:
     options.log_severity_level = SILENT
     # Idle threads must not burn the cores that decode and encode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = thread_limit() if threads is None else threads
     return options
 
 
-def _provider_options(device: str) -> Mapping[str, str]:
+def _provider_options(device: str, model: Path | bytes) -> dict[str, str]:
     if device == "cuda":
-        return CUDA_OPTIONS
+        return dict(CUDA_OPTIONS)
     if device == "coreml":
-        return COREML_OPTIONS
+        return dict(COREML_OPTIONS)
     if device == "tensorrt":
-        # Engines depend on both versions; ONNX Runtime itself tells models and GPUs apart.
-        folder = cache_folder() / "tensorrt" / f"ort{ort.__version__}-trt{_version('tensorrt-cu13')}"
+        # Engines hold the weights, but ONNX Runtime takes one made for another file of the same name and graph, such as
+        # a style learnt anew (its issue 6455). GPUs and versions it tells apart itself.
+        content = hashlib.sha256(model if isinstance(model, bytes) else model.read_bytes()).hexdigest()
+        folder = cache_folder() / "tensorrt" / f"ort{ort.__version__}-trt{_version('tensorrt-cu13')}" / content[:16]
         folder.mkdir(parents=True, exist_ok=True)
         return {
             "trt_engine_cache_enable": "1",

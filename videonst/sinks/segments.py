@@ -115,13 +115,13 @@ class SegmentedVideoSink:
         if self._segment is not None and index != self._index:
             self._finish_segment(self._states.pop(index, None))
             self._painted.drop_before(frame)
-        if self._segment is None:
-            self._kind = self._kind or VideoKind.of(frame)
-            self._segment = _Segment(
-                self._parts, len(self._done), self._muxer, self._encoder, self._source, self._kind, self._drop
-            )
-            self._index = index
         with self._parts.writing(), _encoding(self._part.target):
+            if self._segment is None:
+                self._kind = self._kind or VideoKind.of(frame)
+                self._segment = _Segment(
+                    self._parts, len(self._done), self._muxer, self._encoder, self._source, self._kind, self._drop
+                )
+                self._index = index
             self._segment.write(frame)
 
     def __enter__(self) -> Self:
@@ -248,9 +248,9 @@ class _Segment:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Packet:
-    """Times in units of the time base, sizes in bytes."""
+    """Times in units of the time base, sizes in bytes. One for every frame stays in memory until the end."""
 
     pts: int
     duration: int
