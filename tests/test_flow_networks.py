@@ -46,7 +46,7 @@ def noise(seed: int, height: int = 64, width: int = 96) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.UINT8])
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8])
 def test_pictures_go_in_as_they_are_and_the_finest_flow_comes_out(tmp_path: Path, kind):
     network = OnnxFlow(flow_model(tmp_path / "flow.onnx", kind))
     first, second = (network.prepare(noise(seed)) for seed in (1, 2))
@@ -58,8 +58,9 @@ def test_pictures_go_in_as_they_are_and_the_finest_flow_comes_out(tmp_path: Path
 
 def test_sizes(tmp_path: Path):
     free = OnnxFlow(flow_model(tmp_path / "free.onnx"), side=40)
-    assert free.prepare(noise(0, 100, 150)).shape == (40, 64)
-    assert free.prepare(noise(0, 19, 30)).shape == (16, 32)
+    assert free.prepare(noise(0, 100, 150)).shape == (32, 64)
+    assert free.prepare(noise(0, 19, 30)).shape == (32, 32)
+    assert OnnxFlow(free.path).prepare(noise(0, 720, 1280)).shape == (352, 640)
     fixed = OnnxFlow(flow_model(tmp_path / "fixed.onnx", sides=(64, 128)))
     grey = fixed.prepare(noise(0, 100, 150))
     assert grey.shape == (64, 128)
@@ -74,6 +75,8 @@ def test_other_models_are_refused(tmp_path: Path, small_model: Path):
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     with pytest.raises(InputError, match="cpu"):
         open_flow(str(tmp_path / "broken.onnx"))
+    with pytest.raises(InputError, match=r"takes before tensor\(double\).*expected two pictures"):
+        OnnxFlow(flow_model(tmp_path / "double.onnx", TensorProto.DOUBLE))
     three = OnnxFlow(flow_model(tmp_path / "three.onnx", channels=3))
     with pytest.raises(VideoNSTError, match=r"gives .*\(1, 3, 64, 96\); expected \(1, 2, 64, 96\)"):
         three.flow(noise(0)[..., 0], noise(1)[..., 0])

@@ -11,16 +11,21 @@ from typer.testing import CliRunner
 
 from videonst.bench.scenes import Scene, clip_scene, sintel_scenes, still_scene, synthetic_scene
 from videonst.bench.stability import (
+    Row,
     draw_plot,
     measure,
     measure_engine,
     measure_folder,
+    measure_hold,
     measure_input,
     summarise,
     write_inputs,
+    write_report,
 )
 from videonst.cli import app
 from videonst.errors import InputError
+from videonst.frame import Frame
+from videonst.styles import StyleMix
 from videonst.temporal.metrics import Motion, estimated_motion, flicker, sharpness, warping_error
 
 
@@ -104,13 +109,96 @@ def test_steadier_positions_of_the_knob_score_better():
 def test_frames_of_another_program_are_measured_alike(tmp_path: Path):
     scenes = small_scenes()
     write_inputs(tmp_path / "inputs", scenes)
-    (synthetic, still) = measure_folder(tmp_path / "inputs", scenes, tmp_path / "inputs")
+    synthetic, still = measure_folder(tmp_path / "inputs", scenes)
     assert synthetic.errors == pytest.approx(measure_input(scenes)[0].errors)
     assert still.step == pytest.approx(measure_input(scenes)[1].step)
-    assert synthetic.sharpness == 1
+    assert synthetic.sharpness is None
     (tmp_path / "inputs" / "still" / "0003.png").unlink()
-    with pytest.raises(InputError, match="scene still has 14 frames of 360x360, painted are 13"):
-        list(measure_folder(tmp_path / "inputs", scenes))
+    with pytest.raises(InputError, match=r"scene still has 14 frames of 360x360, painted are 13 \(360x360\)"):
+        measure_folder(tmp_path / "inputs", scenes)
+    with pytest.raises(InputError, match="holds no painted scene"):
+        measure_folder(tmp_path, scenes)
+    with pytest.raises(InputError, match="there is no folder"):
+        measure_folder(tmp_path / "inputs", scenes[:1], tmp_path)
+
+
+def written(folder: Path, scenes: list[Scene], blur: float) -> Path:
+    """What another program might have painted: the scenes, blurred, under names that only natural order sorts."""
+    for scene in scenes:
+        (folder / scene.name).mkdir(parents=True)
+        for index, pixels in enumerate(scene.frames):
+            picture = cv2.GaussianBlur(pixels, (0, 0), blur)[..., ::-1]
+            cv2.imwrite(str(folder / scene.name / f"frame{index}.png"), picture)
+    return folder
+
+
+def test_another_program_is_compared_with_itself_without_stabilisation(tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="needs the [train] extra")
+    scenes = small_scenes()
+    plain, steady = written(tmp_path / "plain", scenes, 0.3), written(tmp_path / "steady", scenes, 1.5)
+    rows = measure_folder(steady, scenes, plain, losses=lambda result, photo: (0.25, 0.5))
+    first, second = summarise(measure_input(scenes) + rows)
+    assert (first["painted"], second["painted"]) == (str(plain), str(steady))
+    assert (first["sharpness"], second["style_loss"]) == (1, 0.5)
+    assert second["sharpness"] < 0.75
+    expected = second["synthetic_error_1"] / first["synthetic_error_1"] - 1
+    assert second["change"]["synthetic_error_1"] == pytest.approx(expected)
+    assert second["change"]["step"] < 0
+    draw_plot(tmp_path / "plot.png", measure_folder(steady, scenes, plain))
+    assert cv2.imread(str(tmp_path / "plot.png")).shape[2] == 3
+    alone = measure_folder(steady, scenes)
+    assert "change" not in summarise(alone)[0]
+    with pytest.raises(InputError, match="add --plain, or --vgg"):
+        draw_plot(tmp_path / "none.png", alone)
+
+
+def test_nothing_seen_twice_leaves_no_number(tmp_path: Path):
+    """Not even NaN, which is no JSON."""
+    scene = synthetic_scene(14, height=72, width=128)
+    for (first, second), motion in scene.motions.items():
+        motion.valid[:] &= second - first != 10
+    row = measure(scene, scene.frames, "a", 0.5)
+    assert set(row.errors) == {1, 5}
+    write_report(tmp_path / "report.json", [row], {})
+    assert json.loads((tmp_path / "report.json").read_text())["rows"][0]["errors"].keys() == {"1", "5"}
+
+
+def test_frames_of_two_shots_are_not_compared(tmp_path: Path):
+    paths = [tmp_path / f"{index:02}.png" for index in range(12)]
+    for index, path in enumerate(paths):
+        cv2.imwrite(str(path), texture(60, 90, seed=index // 8))
+    pairs = clip_scene(tmp_path, 12).motions.keys()
+    assert (7, 8) not in pairs
+    assert (8, 9) in pairs
+    for path in paths[1:]:
+        path.unlink()
+    with pytest.raises(InputError, match="has one frame; expected a clip"):
+        clip_scene(tmp_path, 12)
+
+
+def test_drift_does_not_average_out():
+    rows = [Row("a", 0.5, "still", "still", {}, drift=2.0), Row("b", 0.5, "still", "still", {}, drift=-3.0)]
+    assert summarise(rows)[0]["drift"] == 3
+
+
+class DarkeningEngine(BoilingEngine):
+    """Gets darker by half a level a frame."""
+
+    def stylize(self, frame: Frame, mix: StyleMix) -> Frame:
+        painted = super().stylize(frame, mix).pixels
+        return frame.with_pixels((painted * np.float32(1 - self.calls / 300)).astype(np.uint8))
+
+
+def test_what_is_held_for_long_neither_darkens_nor_smears():
+    """The stabiliser with an engine that boils, and the ruler with one that drifts."""
+    held = measure_hold(BoilingEngine(noise=6), "a", 1, 100, flow="fast")
+    assert abs(held.drift) < 0.5
+    assert 0.8 < held.sharpness <= 1
+    drifting = measure_hold(DarkeningEngine(noise=0), "a", 0.5, 40, flow="fast")
+    assert drifting.drift < -5
+    summary = summarise([held, drifting])
+    assert [s["hold_drift"] for s in summary] == [abs(held.drift), -drifting.drift]
+    assert "drift" not in summary[0]
 
 
 def test_losses_are_passed_on():
@@ -140,18 +228,49 @@ def test_a_folder_that_is_no_sintel(tmp_path: Path):
 @pytest.mark.timeout(300)  # the first to ask for the small model waits for its export
 def test_the_command(small_model: Path, tmp_path: Path):
     pytest.importorskip("matplotlib", reason="needs the [train] extra")
-    arguments = ["--model", str(small_model), "--device", "cpu", "--style", "a", "--steady", "0.75", "--frames", "12"]
+    arguments = [
+        "--model",
+        str(small_model),
+        "--device",
+        "cpu",
+        "--style",
+        "a",
+        "--steady",
+        "0.75",
+        "--frames",
+        "12",
+        "--hold",
+        "12",
+    ]
     files = ["--json", str(tmp_path / "report.json"), "--plot", str(tmp_path / "plot.png")]
     result = CliRunner().invoke(app, ["bench", "stability", *arguments, *files])
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "report.json").read_text())
     assert [s["steady"] for s in report["summary"]] == [0, 0.75]
     assert {row["style"] for row in report["rows"]} == {"input", "a"}
+    assert [row["steady"] for row in report["rows"] if row["kind"] == "hold"] == [0.75]
     assert report["summary"][1]["change"]["step"] < -0.5
     assert cv2.imread(str(tmp_path / "plot.png")).shape[2] == 3
     result = CliRunner().invoke(app, ["bench", "stability", "--inputs", str(tmp_path / "inputs"), "--frames", "12"])
     assert result.exit_code == 0, result.output
     assert len(list((tmp_path / "inputs" / "synthetic").glob("*.png"))) == 12
     draw_plot(tmp_path / "again.png", list(measure_engine(BoilingEngine(), small_scenes()[:1], ["a"], [0.5])))
-    result = CliRunner().invoke(app, ["bench", "stability", "--vgg", "x.safetensors"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--vgg", "x.safetensors"], "need both --vgg and --paintings"),
+        (["--plain", "x"], "give both"),
+        (["--painted", "x", "--steady", "0.5"], "painted already"),
+        (["--painted", "x", "--hold", "50"], "painted already"),
+        (["--painted", "x", "--style", "a"], "--style names the one painting"),
+        (["--painted", "x", "--vgg", "x", "--paintings", "x"], "--style names the one painting"),
+        (["--inputs", "x", "--plot", "x.png"], "in a run of its own"),
+        (["--painted", "missing", "--frames", "12"], "missing holds no painted scene"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(arguments: list[str], complaint: str):
+    result = CliRunner().invoke(app, ["bench", "stability", *arguments])
     assert isinstance(result.exception, InputError)
+    assert complaint in str(result.exception)

@@ -26,10 +26,11 @@ class FakeEngine:
     seconds_per_pixel: float
     sizes: list[tuple[int, int]] = field(default_factory=list)
     mixes: list[StyleMix] = field(default_factory=list)
+    names: str = "abc"
 
     @property
     def description(self) -> EngineDescription:
-        styles = tuple(StyleInfo(name=name) for name in "abc")
+        styles = tuple(StyleInfo(name=name) for name in self.names)
         return EngineDescription(name="fake", styles=styles, size=SizeRules(), device="cpu", precision="fp32")
 
     def stylize(self, frame: Frame, mix: StyleMix) -> Frame:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live_fakes import Clock, FakeEngines, grey
+from live_fakes import Clock, FakeEngine, FakeEngines, grey
 
 from videonst.errors import InputError
 from videonst.frame import Frame
 from videonst.live.controls import Controls
 from videonst.live.latest import Closed, Latest
 from videonst.live.loop import LiveLoop
-from videonst.live.painter import TIERS, Engines, Painter
+from videonst.live.painter import TIERS, Engines, Painted, Painter
 from videonst.live.quality import Rung
 from videonst.models import find_model
 
@@ -145,6 +145,32 @@ def test_steadiness_ties_frames_to_the_ones_before(engines, controls, clock):
         painted = np.stack([painter.paint(frame).frame.pixels for frame in frames]).astype(float)
         trembling[steady] = np.abs(np.diff(painted, axis=0)).mean()
     assert trembling[0.9] < trembling[0.5] < trembling[0.0]
+
+
+def test_the_history_goes_along_to_another_model_of_the_same_styles(engines, controls, clock):
+    """A step of the quality is no jump of the picture; a model with other styles begins anew."""
+    controls.change(steady=1, model="fast")
+    painter = Painter(engines, controls, clock=clock)
+
+    def paint(pts: int) -> tuple[Frame, Painted]:
+        blocks = np.random.default_rng(0).integers(40, 215, (6, 8, 3)).repeat(8, axis=0).repeat(8, axis=1)
+        noise = np.random.default_rng(pts).normal(0, 2, blocks.shape)
+        frame = Frame((blocks + noise).astype(np.uint8), pts=pts)
+        return frame, painter.paint(frame)
+
+    before = paint(0)[1].frame.pixels.astype(int)
+    controls.change(model="tiny")
+    frame, painted = paint(1)
+    own = 255 - frame.pixels.astype(int)
+    assert np.abs(painted.frame.pixels - before).mean() < 0.3 * np.abs(own - before).mean()
+    assert not paint(1)[1].fresh
+    controls.change(model="fast")
+    assert paint(1)[1].fresh
+    engines.engines["other"] = FakeEngine(clock, 0.0, names="ad")
+    controls.adopt(("a", "d"), ("other",))
+    controls.change(model="other")
+    frame, painted = paint(2)
+    assert np.array_equal(painted.frame.pixels, 255 - frame.pixels)
 
 
 def test_strength_zero_forgets_the_past(engines, controls, clock):

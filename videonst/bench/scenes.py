@@ -1,6 +1,6 @@
 """Clips whose motion is known, to measure stability on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from videonst.demo import PORTRAIT
 from videonst.errors import InputError
 from videonst.frame import Pixels
+from videonst.resize import scaled
 from videonst.sources import open_source
 from videonst.temporal.flow import resample
 from videonst.temporal.metrics import Motion, estimated_motion
@@ -82,11 +83,17 @@ _CLEAR = 0.999
 
 def still_scene(count: int = 32) -> Scene:
     """A photograph that does not move, seen by a noisy camera."""
-    photo, rng = _portrait().astype(np.float32), np.random.default_rng(0)
-    frames = [
-        np.clip(photo + rng.normal(0, CAMERA_NOISE, photo.shape), 0, 255).round().astype(np.uint8) for _ in range(count)
-    ]
-    return Scene("still", "still", frames)
+    return Scene("still", "still", list(noisy_stills(count)))
+
+
+def noisy_stills(count: int, side: int | None = None) -> Iterator[Pixels]:
+    """The frames of `still_scene`, one by one; `side` is their size, pixels, None that of the photograph."""
+    photo = _portrait()
+    if side is not None:
+        photo = scaled(photo, (side, side))
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        yield np.clip(photo + rng.normal(0, CAMERA_NOISE, photo.shape), 0, 255).round().astype(np.uint8)
 
 
 def sintel_scenes(folder: Path) -> list[Scene]:
@@ -115,10 +122,24 @@ def sintel_scenes(folder: Path) -> list[Scene]:
 
 
 def clip_scene(path: Path, count: int) -> Scene:
-    """The first `count` frames of a clip, with motion estimated at their own size."""
+    """The first `count` frames of a clip, with motion estimated at their own size. Pairs of frames that have less in
+    common than `LEAST_SEEN`, such as those of two shots, are left out.
+
+    Raises:
+        InputError: no clip, or one of a single frame.
+    """
     with open_source(path) as source:
         frames = [frame.pixels for frame in islice(source, count)]
-    return Scene(path.stem, "clip", frames, _lagged(lambda i, j: estimated_motion(frames[i], frames[j]), len(frames)))
+    if len(frames) < 2:
+        raise InputError(f"{path} has one frame; expected a clip")
+    motions = _lagged(lambda i, j: estimated_motion(frames[i], frames[j]), len(frames))
+    seen = {pair: motion for pair, motion in motions.items() if motion.valid.mean() >= LEAST_SEEN}
+    return Scene(path.stem, "clip", frames, seen)
+
+
+LEAST_SEEN = 0.2
+"""Share of a frame that must be found in the other: across cuts up to 0.14 agrees by chance, in fast pans more than
+0.3 is right."""
 
 
 def _lagged(motion: Callable[[int, int], Motion], count: int) -> dict[tuple[int, int], Motion]:

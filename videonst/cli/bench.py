@@ -94,6 +94,9 @@ def stability(
     frames: Annotated[int, typer.Option(min=12, help="Of the synthetic scene and of clips.")] = 52,
     sintel: Annotated[Path | None, typer.Option(help="Folder of Sintel excerpts with ground-truth flow.")] = None,
     clip: Annotated[list[Path] | None, typer.Option(help="Real clip; repeatable.")] = None,
+    hold: Annotated[
+        int, typer.Option(min=0, help="Hold a still photograph for so many frames, to see whether it drifts; 0: not.")
+    ] = 0,
     vgg: Annotated[Path | None, typer.Option(help="VGG-19 weights, for content and style loss.")] = None,
     paintings: Annotated[Path | None, typer.Option(help="Folder of the paintings, for the style loss.")] = None,
     painted: Annotated[Path | None, typer.Option(help="Measure what another program painted instead.")] = None,
@@ -105,9 +108,11 @@ def stability(
     """Warping error, flicker, drift and sharpness over the knob, on exact flow; see docs/steady.md."""
     from videonst.bench.scenes import clip_scene, sintel_scenes, still_scene, synthetic_scene
     from videonst.bench.stability import (
+        INPUT,
         draw_plot,
         measure_engine,
         measure_folder,
+        measure_hold,
         measure_input,
         summarise,
         write_inputs,
@@ -116,16 +121,27 @@ def stability(
 
     if (vgg is None) != (paintings is None):
         raise InputError("the losses need both --vgg and --paintings")
+    if plain and not painted:
+        raise InputError("--plain is the unsteadied version of what --painted names; give both")
+    if painted and (steady or hold):
+        raise InputError("--steady and --hold are for an engine; what --painted names is painted already")
+    if painted and ((vgg is not None) != (style is not None and len(style) == 1)):
+        raise InputError("for --painted, --style names the one painting that --vgg and --paintings compare with")
+    if inputs and (painted or json or plot):
+        raise InputError("--inputs writes the scenes and stops; measure in a run of its own")
     scenes = [synthetic_scene(frames), still_scene(), *(sintel_scenes(sintel) if sintel else [])]
     scenes += [clip_scene(path, frames) for path in clip or []]
+    if len({scene.name for scene in scenes}) < len(scenes):
+        raise InputError(f"two scenes have one name: {', '.join(scene.name for scene in scenes)}; rename the clip")
     if inputs:
         write_inputs(inputs, scenes)
         return
     rows = measure_input(scenes)
     about: dict[str, object] = {"scenes": [scene.name for scene in scenes]}
     if painted:
-        rows += measure_folder(painted, scenes, plain)
-        about |= {"painted": painted.name}
+        losses = _losses(vgg, paintings)
+        rows += measure_folder(painted, scenes, plain, losses["losses"](style[0]) if losses and style else None)
+        about |= {"painted": str(painted), "plain": plain and str(plain)}
     else:
         from videonst.api import load
 
@@ -141,15 +157,19 @@ def stability(
         }
         losses = _losses(vgg, paintings)
         knob = steady or [0.25, 0.5, 0.75, 1.0]
-        for row in measure_engine(stylizer.engine, scenes, styles, knob, flow=open_flow(flow), **losses):
+        motion = open_flow(flow)
+        for row in measure_engine(stylizer.engine, scenes, styles, knob, flow=motion, **losses):
             typer.echo(f"{row.style} {row.scene} at {row.steady:g}", err=True)
             rows.append(row)
+        for name, position in ((name, position) for name in styles for position in knob if hold):
+            typer.echo(f"{name} hold at {position:g}", err=True)
+            rows.append(measure_hold(stylizer.engine, name, position, hold, flow=motion))
     if json:
         write_report(json, rows, about)
     if plot:
         draw_plot(plot, rows)
-    _print([asdict(row) | row.errors_by_name() for row in rows if row.steady is None], "scene")
-    _print(summarise(rows), "steady")
+    _print([asdict(row) | row.errors_by_name() for row in rows if row.style == INPUT], "scene")
+    _print(summarise(rows), "painted" if painted else "steady")
 
 
 def _print(rows: Sequence[dict[str, Any]], first: str) -> None:
@@ -159,11 +179,11 @@ def _print(rows: Sequence[dict[str, Any]], first: str) -> None:
     wanted = [
         key
         for key in {key: None for row in rows for key in row}
-        if key == first or any(isinstance(row.get(key), float) for row in rows)
+        if key != first and any(isinstance(row.get(key), float) for row in rows)
     ]
-    table = Table(*wanted, box=None)
-    for row in rows:
-        table.add_row(*(f"{v:.4g}" if isinstance(v := row.get(key), float) else str(v or "") for key in wanted))
+    table = Table(first, *(str(row[first]) for row in rows), box=None)
+    for key in wanted:
+        table.add_row(key, *(f"{v:.4g}" if isinstance(v := row.get(key), float) else "" for row in rows))
     Console().print(table)
 
 

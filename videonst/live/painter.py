@@ -187,9 +187,11 @@ class Painter:
         return self._quality.record(seconds, painted=painted.fresh)
 
     def _stabilised(self, model: str) -> Stabiliser:
+        """With the engine of `model`; what was painted goes along where that holds the same styles."""
         engine = self._engines.get(model)
-        if self._stabiliser is None or self._stabiliser.engine is not engine:
+        if self._stabiliser is None or _names(self._stabiliser) != _names(engine):
             self._stabiliser = Stabiliser(engine)
+        self._stabiliser.engine = engine
         return self._stabiliser
 
     def _choose(self, model: str, lines: int | None, frame_lines: int) -> QualityController:
@@ -204,6 +206,10 @@ class Painter:
             else:
                 self._quality.offer(rungs)
         return self._quality
+
+
+def _names(engine: Engine) -> list[str]:
+    return [style.name for style in engine.description.styles]
 
 
 def _shrunk(frame: Frame, lines: int) -> Frame:

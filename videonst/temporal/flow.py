@@ -228,8 +228,8 @@ def place_of(flow: Field) -> Field:
 def in_full_pixels(flow: Field, width: int, height: int) -> Field:
     """Displacements at the working resolution, (h, w, 2), in pixels of the full frame. Proportions may differ: sides
     are rounded, and some networks have a size of their own."""
-    scaled: Field = flow * np.array((width / flow.shape[1], height / flow.shape[0]), np.float32)
-    return scaled
+    factors = width / flow.shape[1], height / flow.shape[0], 0.0, 0.0  # a scalar of OpenCV has four
+    return cv2.multiply(flow, factors)  # type: ignore[call-overload,no-any-return]
 
 
 def _squared(field: npt.NDArray[Any]) -> Plane:

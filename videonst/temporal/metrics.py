@@ -31,9 +31,11 @@ class Motion:
 def warping_error(first: Pixels, second: Pixels, motion: Motion) -> float:
     """Root of the mean squared difference between `first` and `second` moved back onto it, where the motion is valid.
 
-    The stability measure of Huang et al. 2017 and ReCoNet (Gao et al. 2018), over pixels and colours in [0, 1]. The
-    second frame is sampled linearly, as theirs. Even a perfect result has an error, because the sampling loses detail;
-    a blurred one has less: read it beside the sharpness. NaN where nothing is valid.
+    The stability measure of Huang et al. 2017 and ReCoNet (Gao et al. 2018), over pixels and colours in [0, 1], for one
+    pair; theirs is the root of the mean over all pairs of a clip. The mean is that of the valid pixels, so that a scene
+    with much hidden is not steadier for it. The second frame is sampled linearly, as theirs. Even a perfect result has
+    an error, because the sampling loses detail; a blurred one has less: read it beside the sharpness. NaN where nothing
+    is valid.
 
     Args:
         first, second: RGB, uint8, (H, W, 3).
@@ -58,7 +60,9 @@ def estimated_motion(first: Pixels, second: Pixels) -> Motion:
     back = resample(backward, place)
     length = (forward**2).sum(2)
     consistent = ((forward + back) ** 2).sum(2) <= 0.01 * (length + (back**2).sum(2)) + 0.5
-    slope = sum((np.gradient(forward[..., i], axis=j) ** 2 for i in (0, 1) for j in (0, 1)), np.zeros(()))
+    slope = np.zeros_like(length)
+    slope[:, :-1] = (np.diff(forward, axis=1) ** 2).sum(2)  # to the next pixel, as theirs
+    slope[:-1] += (np.diff(forward, axis=0) ** 2).sum(2)
     height, width = length.shape
     x, y = place[..., 0], place[..., 1]
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)

@@ -16,17 +16,21 @@ from videonst.temporal.flow import Field, grey_at
 DEFAULT_SIDE = 360
 """Short side of the working resolution, pixels, of networks that take any size."""
 
-MULTIPLE = 8
-"""Sides are brought to a multiple of this: flow networks work at an eighth of the resolution."""
+MULTIPLE = 32
+"""Sides are brought to a multiple of this: RAFT works at an eighth of the resolution, NeuFlow at a sixteenth, GMFlow in
+windows at a thirty-second."""
+
+TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+"""Of pictures that a network may take."""
 
 
 class OnnxFlow:
     """A `FlowProvider` around a model file.
 
-    The model takes two pictures, (1, 3, H, W), RGB in 0 to 255 as float or uint8, and its last output of the shape
-    (1, 2, H, W) is the displacement from the first to the second, pixels, x then y: what RAFT's exports do (Teed and
-    Deng 2020). Where the file fixes H and W, frames are brought to them. Pictures are grey on all three channels, as
-    the trust in the flow is judged on grey ones.
+    The model takes two pictures, (1, 3, H, W), RGB in 0 to 255 as float, half float or uint8, and its last output of
+    the shape (1, 2, H, W) is the displacement from the first to the second, pixels, x then y: what RAFT's exports do
+    (Teed and Deng 2020). Where the file fixes H and W, frames are brought to them. Pictures are grey on all three
+    channels, as the trust in the flow is judged on grey ones.
 
     Args:
         path: of the .onnx file.
@@ -44,12 +48,18 @@ class OnnxFlow:
         self.name = f"{self.path.name} {hashlib.sha256(self.path.read_bytes()).hexdigest()[:12]}"
         self._session = open_session(self.path, "cpu" if device == "auto" else device)
         self._inputs = [i for i in self._session.get_inputs() if len(i.shape) == 4]
-        if len(self._inputs) != 2 or len(self._session.get_inputs()) != 2 or self._inputs[0].shape[1] not in (3, "C"):
+        channels = self._inputs[0].shape[1] if self._inputs else None
+        if (
+            len(self._inputs) != 2
+            or len(self._session.get_inputs()) != 2
+            or (isinstance(channels, int) and channels != 3)
+            or any(i.type not in TYPES for i in self._inputs)
+        ):
             found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in self._session.get_inputs())
             raise InputError(
                 f"{self.path} is no flow network that can be used: it takes {found}; expected two pictures (1, 3, H, W)"
             )
-        self._type = np.uint8 if "uint8" in self._inputs[0].type else np.float32
+        self._type = TYPES[self._inputs[0].type]
         height, width = self._inputs[0].shape[2:]
         self._fixed = (width, height) if isinstance(height, int) and isinstance(width, int) else None
         self._side = side
