@@ -109,7 +109,7 @@ NOTES: dict[str, tuple[str, ...]] = {
     ),
     "tiny": (
         "That is the fine-tuning that makes it boil less. The weights are three fifths of its result and two fifths",
-        "  of what it began from (`tools/average_networks.py`), as the whole of it cost too much of the style. It began",
+        "  of what it began from (`tools/average_networks.py`), as the whole of it cost too much style. It began",
         "  from 11,317 steps of `models/recipes/tiny.toml`, not quite that recipe from its first step: until step",
         "  6,501 the grid loss knew period 2 only, and until step 8,274 the style statistics left out a border of 16",
         "  pixels and the rate followed a cosine of 10,000 steps.",
