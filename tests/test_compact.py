@@ -14,7 +14,7 @@ from videonst.cli import app  # noqa: E402
 from videonst.errors import InputError  # noqa: E402
 from videonst.models import find_shipped  # noqa: E402
 from videonst.perceptual import Vgg19, features, open_features, style_statistics  # noqa: E402
-from videonst.perceptual.compact import WEIGHTS, Compact, Relu, open_compact  # noqa: E402
+from videonst.perceptual.compact import WEIGHTS, Compact, Relu, open_compact, pack, unpack  # noqa: E402
 from videonst.training import Trainer, list_paintings, make_recipe  # noqa: E402
 from videonst.training.data import read_image, resize_short_side, to_tensor  # noqa: E402
 
@@ -50,6 +50,21 @@ def test_shipped_file_is_small():
     assert find_shipped(WEIGHTS).stat().st_size <= MOST_BYTES
 
 
+def test_weights_come_back_within_their_step():
+    """8 bits for each output channel of the convolutions behind the first, half precision for the rest."""
+    state = Compact().state_dict()
+    state["trunk.0.0.weight"][0] = 0  # a channel that does nothing
+    back = unpack(pack(state))
+    assert back.keys() == state.keys()
+    for name, value in state.items():
+        step = value.flatten(1).abs().amax(1) / 127 if value.ndim == 4 and name != "first.weight" else None
+        if step is None:
+            assert torch.equal(back[name], value.half().float()), name
+        else:
+            error = (back[name] - value).flatten(1).abs().amax(1)
+            assert (error <= 0.5001 * step).all(), name
+
+
 @pytest.mark.parametrize("size", [(64, 48), (37, 51), (16, 16)])
 def test_shapes_are_those_of_vgg(compact: Compact, random_vgg: Path, size: tuple[int, int]):
     image = torch.rand(2, 3, *size)
@@ -66,13 +81,13 @@ def test_layers_do_not_depend_on_what_else_is_asked(compact: Compact):
 
 def test_is_near_vgg(compact: Compact, data: Path):
     """On held-out photographs: relu1_1 exact up to half precision, to relu4_1 within a part of their variance."""
-    vgg = Vgg19(data / "vgg19-features.safetensors")
+    vgg = Vgg19(data / "vgg19-features.safetensors", average=True)
     for path in sorted((data / "heldout").iterdir())[:3]:
         image = to_tensor(resize_short_side(read_image(path), 128))
         with torch.inference_mode():
             found, wanted = compact(image, Compact.layers), vgg(image, Compact.layers)
         torch.testing.assert_close(found["relu1_1"], wanted["relu1_1"], rtol=1e-2, atol=1.0)
-        for name, most in (("relu2_1", 0.15), ("relu3_1", 0.35), ("relu4_1", 0.45)):
+        for name, most in (("relu2_1", 0.12), ("relu3_1", 0.25), ("relu4_1", 0.35)):
             w = wanted[name]
             error = (found[name] - w).square().sum() / (w - w.mean((2, 3), keepdim=True)).square().sum()
             assert error < most, (path.name, name)

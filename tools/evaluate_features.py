@@ -1,4 +1,5 @@
-"""How near the compact perceptual network is to VGG-19: activations, Gram matrices, speed, pictures optimised on it.
+"""How near the compact perceptual network is to VGG-19 with average pooling: activations, Gram matrices, speed, and
+pictures optimised on it.
 
     python tools/evaluate_features.py errors --data DATA
     python tools/evaluate_features.py speed --size 512 --mode bf16
@@ -224,7 +225,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    vgg = Vgg19(options.data / "vgg19-features.safetensors")
+    vgg = Vgg19(options.data / "vgg19-features.safetensors", average=True)
     compact = open_compact(options.compact) if options.compact else open_features("compact")
     if options.what == "speed":
         print(json.dumps(speed(vgg, compact, options.size, options.mode), indent=1))

@@ -1,4 +1,5 @@
-"""A compact network that predicts VGG-19's activations: narrow, quick on a CPU, small enough to ship.
+"""A compact network that predicts the activations of VGG-19 with average pooling: narrow, quick on a CPU, small enough
+to ship.
 
 Distilled from VGG-19 by `tools/distil_features.py`; the idea is that of Wang et al.: *Collaborative Distillation for
 Ultra-Resolution Universal Style Transfer*, CVPR 2020. The first convolution is VGG-19's own, so relu1_1 is exact. A
@@ -18,7 +19,10 @@ from videonst.models import find_shipped
 from videonst.perceptual.vgg import MEAN, STD
 
 WEIGHTS = "compact-features.safetensors"
-"""File name of the shipped weights, half precision, keys as in `Compact.state_dict()`."""
+"""File name of the shipped weights, keys as in `Compact.state_dict()`. Those of all convolutions but the first are in 8
+bits, with a scale for each output channel under the name of the weight and `SCALE`."""
+
+SCALE = "_scale"
 
 FIRST = 64
 """Channels of relu1_1."""
@@ -26,8 +30,8 @@ FIRST = 64
 STAGES: tuple[tuple[int, tuple[str | None, ...]], ...] = (
     (64, (None, "relu2_1")),
     (96, (None, "relu3_1")),
-    (144, (None, None, "relu4_1", "relu4_2")),
-    (192, (None, None, "relu5_1")),
+    (144, (None, None, "relu4_1", "relu4_2", None)),
+    (288, (None, None, None, "relu5_1")),
 )
 """For 1/2, 1/4, 1/8 and 1/16 of the resolution: channels of the trunk, and of its convolutions, the first of which
 halves the resolution, the layer that is read after each."""
@@ -92,6 +96,29 @@ class Relu(torch.autograd.Function):
         return masked
 
 
+def pack(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What is written of a `state_dict()`: 8 bits for the weights behind the first convolution, else half precision."""
+    packed = {}
+    for name, value in state.items():
+        if value.ndim < 4 or not name.startswith(("trunk.", "read.")):
+            packed[name] = value.half()
+            continue
+        scale = value.flatten(1).abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
+        packed[name] = (value / scale.view(-1, 1, 1, 1)).round().to(torch.int8)
+        packed[name + SCALE] = scale
+    return {name: value.contiguous().cpu() for name, value in packed.items()}
+
+
+def unpack(packed: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The `state_dict()` that `pack` was given, but for rounding."""
+    scales = {name.removesuffix(SCALE): value for name, value in packed.items() if name.endswith(SCALE)}
+    return {
+        name: value.float() * scales[name].view(-1, 1, 1, 1) if name in scales else value.float()
+        for name, value in packed.items()
+        if not name.endswith(SCALE)
+    }
+
+
 def open_compact(weights: Path | None = None) -> Compact:
     """The trained network, frozen.
 
@@ -106,8 +133,7 @@ def open_compact(weights: Path | None = None) -> Compact:
     path = weights or find_shipped(WEIGHTS)
     network = Compact()
     try:
-        state = load_file(path)
-        network.load_state_dict({name: value.float() for name, value in state.items()})
+        network.load_state_dict(unpack(load_file(path)))
     except Exception as error:
         raise InputError(f"{path} does not hold the compact perceptual network: {error}") from error
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
