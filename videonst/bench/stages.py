@@ -207,12 +207,12 @@ class _AtHand:
 
 
 class _FlowAtHand:
-    """Flow that was found before."""
+    """Flow that was found before; of pictures that are no neighbours it is found when first asked for."""
 
     name = "at hand"
 
     def __init__(self, frames: Sequence[Frame], preset: str) -> None:
-        flow = open_flow(preset)
+        self._flow = flow = open_flow(preset)
         self._grey = {id(frame.pixels): flow.prepare(frame.pixels) for frame in frames}
         greys = [self._grey[id(frame.pixels)] for frame in frames]
         self._found = {
@@ -225,7 +225,10 @@ class _FlowAtHand:
         return self._grey[id(pixels)]
 
     def flow(self, first: Pixels, second: Pixels) -> Field:
-        return self._found[id(first), id(second)]
+        pair = id(first), id(second)
+        if pair not in self._found:
+            self._found[pair] = self._flow.flow(first, second)
+        return self._found[pair]
 
 
 class BoundFrames:
