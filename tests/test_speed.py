@@ -113,11 +113,13 @@ def test_bound_frames_give_what_the_engine_gives(small_model):
     """The path that times upload, network and download apart, with the processor's own memory in place of a GPU's."""
     engine, mix = OnnxEngine(small_model, "cpu"), StyleMix.parse("a:0.5,b:0.5")
     frames = [frame for _, frame in zip(range(3), sample_frames((64, 48)), strict=False)]
+    before = [frame.pixels.copy() for frame in frames]
     bound = BoundFrames(engine, frames, mix, memory="cpu")
-    for frame in (frames[1], frames[2], frames[0]):
+    for frame in (frames[1], frames[2], frames[0], frames[1]):
         bound.upload()
         bound.compute()
         np.testing.assert_array_equal(bound.download(), engine.stylize(frame, mix).pixels)
+    np.testing.assert_array_equal([frame.pixels for frame in frames], before)  # an upload wrote over the first one
 
 
 @pytest.mark.parametrize("memory", [None, "cpu"])

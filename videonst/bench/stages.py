@@ -207,12 +207,12 @@ class _AtHand:
 
 
 class _FlowAtHand:
-    """Flow that was found before; of pictures that are no neighbours it is found when first asked for."""
+    """Flow that was found before."""
 
     name = "at hand"
 
     def __init__(self, frames: Sequence[Frame], preset: str) -> None:
-        self._flow = flow = open_flow(preset)
+        flow = open_flow(preset)
         self._grey = {id(frame.pixels): flow.prepare(frame.pixels) for frame in frames}
         greys = [self._grey[id(frame.pixels)] for frame in frames]
         self._found = {
@@ -225,10 +225,7 @@ class _FlowAtHand:
         return self._grey[id(pixels)]
 
     def flow(self, first: Pixels, second: Pixels) -> Field:
-        pair = id(first), id(second)
-        if pair not in self._found:
-            self._found[pair] = self._flow.flow(first, second)
-        return self._found[pair]
+        return self._found[id(first), id(second)]
 
 
 class BoundFrames:
@@ -246,8 +243,11 @@ class BoundFrames:
 
         weights = mix.weights([style.name for style in engine.description.styles])
         self._ring = itertools.cycle([np.ascontiguousarray(frame.pixels)[None] for frame in frames])
-        self._frame: Any = OrtValue.ortvalue_from_numpy(next(self._ring), memory, 0)
-        self._painted: Any = OrtValue.ortvalue_from_shape_and_type(self._frame.shape(), np.uint8, memory, 0)
+        shape = frames[0].pixels[None].shape
+        # Of its own, also where `memory` is the processor's: an OrtValue made of an array there overwrites that array.
+        self._frame: Any = OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, memory, 0)
+        self._painted: Any = OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, memory, 0)
+        self.upload()
         self._session = engine.session
         self._binding: Any = self._session.io_binding()
         self._binding.bind_ortvalue_input("frame", self._frame)
