@@ -302,9 +302,8 @@ class _Painter(_Graph):
     def _normalised(self, stored: str, width: str, channels: int, padded: Any = None) -> _Map:
         """Bytes as `_convolved` gives them, normalised, as floats, extended for the convolution `padded`."""
         x = _Map("", width, channels)
-
         scale, shift = (
-            self.add("Reshape", v, _int64(-1)) for v in self._scale_and_shift(lambda: self._rows(stored, x))
+            self.add("Reshape", v, _int64(-1)) for v in self._scale_and_shift(lambda: self._moments(stored, x))
         )
         if padded:
             stored = self._bordered(stored, padded)
@@ -317,7 +316,7 @@ class _Painter(_Graph):
         )
         return replace(x, name=values)
 
-    def _rows(self, stored: str, x: _Map) -> list[str]:
+    def _moments(self, stored: str, x: _Map) -> list[str]:
         """Mean and mean square of bytes by channel, each (1, channels)."""
         values = self.add("Cast", stored, to=TensorProto.FLOAT)
         values = self.add("Reshape", values, self.add("Concat", _int64(-1), self._row(x), axis=0))  # quick to add up
