@@ -126,7 +126,8 @@ def test_8_bit_files_with_other_ranges_are_not_merged(tmp_path: Path):
 
     shipped = find_model("tiny.int8")
     model = onnx.load(shipped)
-    scale = next(node for node in model.graph.node if node.op_type == "QLinearConv").input[1]
+    branch = next(a.g for node in model.graph.node for a in node.attribute if a.name == "else_branch")
+    scale = next(node for node in branch.node if node.op_type == "QLinearConv").input[1]
     tensor = next(t for t in model.graph.initializer if t.name == scale)
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), scale))
     onnx.save(model, tmp_path / "other.int8.onnx")

@@ -34,20 +34,27 @@ def int8_model(small_model: Path, photographs: list[np.ndarray], tmp_path_factor
     return path
 
 
+def branches(model: Path) -> dict[str, onnx.GraphProto]:
+    """With held statistics and without."""
+    node = next(node for node in onnx.load(model).graph.node if node.op_type == "If")
+    found = {attribute.name: attribute.g for attribute in node.attribute}
+    return {"held": found["then_branch"], "own": found["else_branch"]}
+
+
 def test_all_convolutions_but_the_last_are_in_8_bits(small_model: Path, int8_model: Path) -> None:
-    kinds = {"Conv", "QLinearConv"}
-    plain, quantised = (
-        [n for n in onnx.load(path).graph.node if n.op_type in kinds] for path in (small_model, int8_model)
-    )
-    assert {node.op_type for node in plain} == {"Conv"}
-    assert [node.op_type for node in quantised] == ["QLinearConv"] * (len(plain) - 1) + ["Conv"]
+    plain = [node.op_type for node in onnx.load(small_model).graph.node if "Conv" in node.op_type]
+    assert set(plain) == {"Conv"}
+    for branch in branches(int8_model).values():
+        quantised = [node.op_type for node in branch.node if "Conv" in node.op_type]
+        assert quantised == ["QLinearConv"] * (len(plain) - 1) + ["Conv"]
 
 
-def test_the_first_convolution_reads_the_bytes_of_the_frame(int8_model: Path) -> None:
+@pytest.mark.parametrize("branch", ["held", "own"])
+def test_the_first_convolution_reads_the_bytes_of_the_frame(int8_model: Path, branch: str) -> None:
     """From the frame to the first convolution values are only moved."""
-    graph = onnx.load(int8_model).graph
-    made_by = {output: node for node in graph.node for output in node.output}
-    name = next(node for node in graph.node if node.op_type == "QLinearConv").input[0]
+    nodes = branches(int8_model)[branch].node
+    made_by = {output: node for node in nodes for output in node.output}
+    name = next(node for node in nodes if node.op_type == "QLinearConv").input[0]
     while name != "frame":
         assert made_by[name].op_type in ("Pad", "Slice", "Reshape", "Transpose")
         name = made_by[name].input[0]
@@ -88,6 +95,36 @@ def test_statistics_can_be_held(int8_model: Path, portrait: np.ndarray) -> None:
     assert np.abs(held.pixels.astype(int) - own.pixels).mean() > 3
     again, _ = engine.stylize_holding(bright, mix, statistics, 1)
     assert np.abs(again.pixels.astype(int) - painted.pixels).max() <= 1  # rounding of mean + (held - mean)
+
+
+@pytest.mark.parametrize(("mix", "strength"), [("a", 1.0), ("b:0.5,c:0.5", 1.5), ("c", 0.5)])
+@pytest.mark.parametrize("size", [(64, 64), (90, 123)])
+def test_held_statistics_paint_the_same_whether_its_own_are_computed_or_not(int8_model, portrait, mix, strength, size):
+    """A frame's own are not where the weight of the held ones is 1; a weight next to 1 makes them negligible."""
+    engine, mix = OnnxEngine(int8_model, "cpu"), StyleMix.parse(mix, strength=strength)
+    frame = Frame(cv2.resize(portrait, size[::-1]))
+    _, statistics = engine.stylize_holding(Frame(255 - frame.pixels), mix, None, 0)
+    (held, used), (nearly, nearly_used) = (
+        engine.stylize_holding(frame, mix, statistics, weight) for weight in (1, float(np.float32(1) - 2**-24))
+    )
+    np.testing.assert_array_equal(used, statistics)
+    np.testing.assert_allclose(nearly_used, statistics, rtol=1e-5, atol=1e-4)
+    difference = np.abs(held.pixels.astype(int) - nearly.pixels)
+    assert difference.max() <= 1
+    assert difference.mean() < 0.01
+    assert np.abs(held.pixels.astype(int) - engine.stylize(frame, mix).pixels).mean() > 1
+
+
+def test_the_branches_share_their_weights_and_one_computes_no_statistics(int8_model: Path) -> None:
+    read = {}
+    for name, branch in branches(int8_model).items():
+        convolutions = [node for node in branch.node if node.op_type == "QLinearConv"]
+        reductions = sum(node.op_type == "ReduceMean" for node in branch.node)
+        assert reductions == (0 if name == "held" else 4 * len(convolutions) + 2)  # of bytes in two steps
+        read[name] = [list(node.input[1:]) for node in convolutions]
+        own = {tensor.name for tensor in branch.initializer}
+        assert not own & {name for inputs in read[name] for name in inputs}
+    assert read["held"] == read["own"]
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5])

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from fractions import Fraction
 
 import cv2
@@ -17,7 +18,7 @@ from videonst.styles import StyleMix
 from videonst.temporal import DEFAULT_STEADY, Stabiliser
 from videonst.temporal.flow import PRESETS, DisFlow, trust
 from videonst.temporal.scene import SceneCuts
-from videonst.temporal.stabiliser import STATISTICS_MEMORY, history_share, likeness
+from videonst.temporal.stabiliser import STATISTICS_DUE, STATISTICS_MEMORY, history_share, likeness
 
 MIX = StyleMix.parse("a")
 SIZE = (72, 96)
@@ -310,9 +311,7 @@ def test_statistics_are_held_over_a_shot():
     steady = Stabiliser(engine)
     for index in range(3):
         steady.stylize(at(index, noisy(picture, index)), MIX)
-    held = 1 - (1 - DEFAULT_STEADY) ** 2 / STATISTICS_MEMORY
-    assert [statistics for statistics, _ in engine.asked] == [None, 1, 2]
-    assert engine.asked[2][1] == pytest.approx(held, abs=0.02)
+    assert engine.asked == [(None, 0), (1, 1), (2, 1)]
     steady.stylize(at(3, noisy(picture, 3) + 10), MIX)
     assert engine.asked[3][1] < 0.1
     steady.stylize(at(4, 255 - noisy(picture, 4) // 2), MIX)
@@ -321,6 +320,42 @@ def test_statistics_are_held_over_a_shot():
     steady.stylize(at(5, 255 - noisy(picture, 5) // 2), MIX)
     assert steady.engine.asked[0][0] is None
     assert float(steady.state()["statistics"][0, 0]) == 1
+
+
+def test_statistics_are_taken_in_now_and_then():
+    """Entirely held in between; what the frame's own count when they do is what they would have in all those frames."""
+    engine, frames = HoldingEngine(), [at(i, texture(*SIZE)) for i in range(40)]
+    for i, frame in enumerate(frames):
+        frame.pixels[0, 0] = i  # not the very same frame
+    steady = Stabiliser(engine)
+    for frame in frames:
+        steady.stylize(frame, MIX)
+    held = 1 - (1 - DEFAULT_STEADY) ** 2 / STATISTICS_MEMORY
+    waited = math.ceil(math.log(STATISTICS_DUE, held))
+    assert waited > 3
+    taken = [(i, hold) for i, (_, hold) in enumerate(engine.asked) if hold != 1]
+    assert [i for i, _ in taken] == list(range(0, len(frames), waited))
+    assert [hold for _, hold in taken[1:]] == pytest.approx([held**waited] * (len(taken) - 1), rel=1e-3)
+
+
+def test_statistics_that_are_due_are_remembered():
+    """A run that goes on from a state asks for what the whole run asks for."""
+    frames = [at(i, noisy(texture(*SIZE), i)) for i in range(18)]
+    for cut in (5, 12):
+        whole, first, second = HoldingEngine(), HoldingEngine(), HoldingEngine()
+        for engine, part in ((whole, frames), (first, frames[:cut])):
+            steady = Stabiliser(engine)
+            for frame in part:
+                steady.stylize(frame, MIX)
+        state = steady.state()
+        onwards = Stabiliser(second)
+        onwards.restore(state)
+        for frame in frames[cut:]:
+            onwards.stylize(frame, MIX)
+        holds = [hold for _, hold in whole.asked]
+        assert [hold for _, hold in first.asked + second.asked] == holds
+        assert 1 in holds
+        assert any(0 < hold < 1 for hold in holds)
 
 
 def test_statistics_are_not_held_over_a_cut_that_was_missed():

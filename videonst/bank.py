@@ -59,8 +59,8 @@ class StyleBank:
         self.rows: Rows = numpy_helper.to_array(self._tensor)
         digest = hashlib.sha256(f"{self.metadata.tier} {self.metadata.precision} {self.rows.shape[1]}".encode())
         digest.update(self.rows[0].tobytes())
-        for name in _kernels(self._model.graph):
-            digest.update(numpy_helper.to_array(tensors[name]).tobytes())
+        for tensor in _kernels(self._model.graph, {}):
+            digest.update(numpy_helper.to_array(tensor).tobytes())
         self.base = digest.hexdigest()
 
     @property
@@ -201,13 +201,15 @@ def _merge(styles: dict[str, tuple[StyleInfo, Rows]], bank: StyleBank, other: St
             raise InputError(f"both files hold a style {name!r}, and they differ; rename one of them first")
 
 
-def _kernels(graph: "onnx.GraphProto") -> list[str]:
-    """Initialisers that convolutions read; in 8-bit files their scales and those of what goes in and out, too."""
-    tensors = {tensor.name for tensor in graph.initializer}
-    return [
-        name
-        for node in graph.node
-        if node.op_type in ("Conv", "QLinearConv")
-        for name in node.input[1:]
-        if name in tensors
-    ]
+def _kernels(graph: "onnx.GraphProto", around: "Mapping[str, onnx.TensorProto]") -> "list[onnx.TensorProto]":
+    """Initialisers that convolutions read; in 8-bit files their scales and those of what goes in and out, too. These
+    files have two branches that read the same, with and without held statistics: the latter counts."""
+    tensors = {**around, **{tensor.name: tensor for tensor in graph.initializer}}
+    found = []
+    for node in graph.node:
+        if node.op_type in ("Conv", "QLinearConv"):
+            found += [tensors[name] for name in node.input[1:] if name in tensors]
+        for attribute in node.attribute:
+            if attribute.name == "else_branch":
+                found += _kernels(attribute.g, tensors)
+    return found

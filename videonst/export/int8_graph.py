@@ -1,17 +1,23 @@
 """The network as a graph of 8-bit convolutions for ONNX Runtime's CPU provider.
 
 Values lie in memory as the frame does, channels last, which is how ONNX Runtime convolves bytes, so nothing is ever
-transposed between convolutions. Three things follow from a normalisation standing behind every convolution:
+transposed between convolutions. Four things follow from a normalisation standing behind every convolution:
 
 - Its output may be stored in 8 bits with a step and a centre of each channel's own: the normalisation takes both out.
-- Mean and variance are taken from the stored bytes, and held in their units.
+- Mean and variance are taken from the stored bytes, and held in their units. Where they are held entirely (`hold` 1)
+  nobody needs the frame's own: the graph has a branch that does not compute them, with the same weights.
+- What is left is a product and a sum by channel. ONNX Runtime has a single pass for these, from bytes to floats: the
+  product with an identity matrix, whose result is scaled and shifted by column. Scale and shift could also be those of
+  the convolution itself, but with a bias that is no constant it takes half as long again (ONNX Runtime 1.31), and
+  releases before that leave such a bias out.
 - The frame's own bytes are the first convolution's input, exact, with 128 as their zero: the constant that this adds is
   taken out as well. Space-to-depth makes it a convolution of stride 1.
 
 The last convolution touches the picture and stays in fp32.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from videonst.export.onnx import OPSET
 from videonst.network import StyleNetwork
-from videonst.network.model import EPSILON, MULTIPLE, PHOTO
+from videonst.network.model import EPSILON, MULTIPLE, PHOTO, PaddedConv
 
 Floats = npt.NDArray[np.float32]
 
@@ -59,15 +65,16 @@ def build_int8_graph(network: StyleNetwork, ranges: dict[str, Range]) -> onnx.Mo
         network: left as it is.
         ranges: of every convolution, by its name in the network.
     """
-    return _Builder(network, ranges).build()
+    return _Model(network).build(ranges)
 
 
 class _Graph:
-    """Nodes and constants; equal constants once."""
+    """Nodes and constants; equal constants once. A branch within another graph shares its constants."""
 
-    def __init__(self) -> None:
+    def __init__(self, outer: "_Graph | None" = None) -> None:
         self.nodes: list[Any] = []
-        self.constants: dict[tuple[Any, ...], Any] = {}
+        self.constants: dict[tuple[Any, ...], Any] = outer.constants if outer else {}
+        self._numbers: Iterator[int] = outer._numbers if outer else itertools.count()
 
     def constant(self, value: npt.NDArray[Any] | np.generic, name: str = "") -> str:
         array = np.asarray(value)
@@ -82,7 +89,8 @@ class _Graph:
 
     def split(self, kind: str, *inputs: Any, outputs: Sequence[str], domain: str = "", **attributes: Any) -> list[str]:
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
-        made = [name or f"{kind}_{len(self.nodes)}_{i}" for i, name in enumerate(outputs)]
+        number = next(self._numbers)
+        made = [name or f"{kind}_{number}_{i}" for i, name in enumerate(outputs)]
         self.nodes.append(helper.make_node(kind, names, made, name=made[0], domain=domain, **attributes))
         return made
 
@@ -92,7 +100,7 @@ class _Map:
     """A feature map.
 
     Attributes:
-        name: of a tensor: bytes (1, h, w, channels), or floats (h, w x channels), which are quick to scale by channel.
+        name: of a tensor: bytes (1, h, w, channels), or floats (h x w, channels).
         width: name of w, (1,).
         channels: how many.
     """
@@ -102,38 +110,36 @@ class _Map:
     channels: int
 
 
-class _Builder(_Graph):
-    def __init__(self, network: StyleNetwork, ranges: dict[str, Range]) -> None:
+class _Model(_Graph):
+    def __init__(self, network: StyleNetwork) -> None:
         super().__init__()
-        self._network, self._ranges = network, ranges
-        self._used: list[str] = []
+        self._network = network
 
-    def build(self) -> onnx.ModelProto:
+    def build(self, ranges: dict[str, Range]) -> onnx.ModelProto:
         network, tensors = self._network, helper.make_tensor_value_info
-        size, slots, numbers = ["height", "width"], len(network.bank), network.statistics_size
-        self._read_style()
-        x = self._relu(self._stem())
-        for i, conv in enumerate(network.down):
-            x = self._relu(self._layer(f"down.{i}", conv, x))
-        for i in range(0, len(network.body), 2):
-            y = self._layer(f"body.{i}", network.body[i], x)
-            y = self._layer(f"body.{i + 1}", network.body[i + 1], y)
-            x = replace(x, name=self.add("Add", x.name, y.name))
-        for i, conv in enumerate(network.up):
-            x = self._layer(f"up.{i}", conv, x, enlarged=True)
-        self._fade(self._head(self._relu(x)))
-        self.add("Concat", *self._used, output="used_statistics", axis=1)
+        slots, numbers = len(network.bank), network.statistics_size
+        shape: list[str | int | None] = [1, "height", "width", 3]
+        branches = {
+            name: _Painter(self, network, ranges, held=held).branch(
+                tensors(f"painted_{held}", TensorProto.UINT8, shape),
+                tensors(f"used_{held}", TensorProto.FLOAT, [1, numbers]),
+            )
+            for name, held in (("then_branch", True), ("else_branch", False))
+        }
+        entirely = self.add("Reshape", self.add("Equal", "hold", np.float32(1)), _int64())
+        painted, _ = self.split("If", entirely, outputs=["painted", "used_statistics"], **branches)
+        self._fade(painted)
         defaults = {"statistics": np.zeros((1, numbers), np.float32), "hold": np.zeros(1, np.float32)}
         graph = helper.make_graph(
             self.nodes,
             f"videonst-{network.tier}-int8",
             [
-                tensors("frame", TensorProto.UINT8, [1, *size, 3]),
+                tensors("frame", TensorProto.UINT8, shape),
                 tensors("style_weights", TensorProto.FLOAT, [1, slots]),
                 *(tensors(name, TensorProto.FLOAT, value.shape) for name, value in defaults.items()),
             ],
             [
-                tensors("stylized", TensorProto.UINT8, [1, *size, 3]),
+                tensors("stylized", TensorProto.UINT8, shape),
                 tensors("used_statistics", TensorProto.FLOAT, [1, numbers]),
             ],
             [*self.constants.values(), *(numpy_helper.from_array(value, name) for name, value in defaults.items())],
@@ -141,15 +147,91 @@ class _Builder(_Graph):
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(_CONTRIB, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
 
-    def _read_style(self) -> None:
-        """γ and β of the mixture, and the statistics that may be held, layer by layer."""
+    def _fade(self, painted: str) -> None:
+        """Fades to the photograph with the square of its weight, and does nothing where that is 0."""
+        weight = self.add("Max", self.add("Gather", "style_weights", _int64(PHOTO), axis=1), np.float32(0))
+        keep = self.add("Reshape", self.add("Mul", weight, weight), _int64(1))
+        fading = self.add("Reshape", self.add("Greater", keep, np.float32(0)), _int64())
+        mixed, plain = _Graph(self), _Graph(self)
+        frame, values = (mixed.add("Cast", name, to=TensorProto.FLOAT) for name in ("frame", painted))
+        values = mixed.add("Add", values, mixed.add("Mul", mixed.add("Sub", frame, values), keep))
+        values = mixed.add("Cast", mixed.add("Add", values, np.float32(0.5)), to=TensorProto.UINT8)
+        shape = [1, "height", "width", 3]
+        self.add(
+            "If",
+            fading,
+            output="stylized",
+            then_branch=_branch(mixed, [values], TensorProto.UINT8, shape),
+            else_branch=_branch(plain, [plain.add("Identity", painted)], TensorProto.UINT8, shape),
+        )
+
+
+class _Painter(_Graph):
+    """A branch: from the frame to the painting, before that is faded.
+
+    Args:
+        outer: the graph that this is a branch of.
+        network: left as it is.
+        ranges: as for `build_int8_graph`.
+        held: normalise with the statistics that are given, whatever the frame's own are.
+    """
+
+    def __init__(self, outer: _Graph, network: StyleNetwork, ranges: dict[str, Range], *, held: bool) -> None:
+        super().__init__(outer)
+        self._network, self._ranges, self._held = network, ranges, held
+        self._used: list[str] = []
+        self._own: list[Any] = []
+
+    def branch(self, *outputs: Any) -> Any:
+        """Painting and statistics in use."""
         network = self._network
+        painted, used = (output.name for output in outputs)
+        self._read_style()
+        x = self._stem()
+        for i, conv in enumerate(network.down):
+            x = self._layer(f"down.{i}", conv, x)
+        x = self._relu(x)
+        for i in range(0, len(network.body), 2):
+            y = self._layer(f"body.{i}", network.body[i], x)
+            y = self._layer(f"body.{i + 1}", network.body[i + 1], y)
+            x = replace(x, name=self.add("Add", x.name, y.name))
+        for i, conv in enumerate(network.up):
+            last = i + 1 == len(network.up)
+            x = self._layer(f"up.{i}", conv, x, enlarged=True, padded=network.head if last else None)
+        self._head(self._relu(x), painted)
+        if self._held:
+            self.add("Identity", "statistics", output=used)
+        else:
+            self.add("Concat", *self._used, output=used, axis=1)
+        return helper.make_graph(self.nodes, painted, [], outputs, self._own)
+
+    def _read_style(self) -> None:
+        """What is to be known of each normalisation. With held statistics that is factor and summand, all at once;
+        else γ and β of the mixture, mean and variance that are given, and what is added to the variance."""
+        network = self._network
+        phases = network.shuffle**2
+        channels = [*network.norm_channels[:-1], phases * network.norm_channels[-1]]
         bank = self.constant(network.bank.detach().numpy(), "bank")
         rows = self._pairs(self.add("MatMul", "style_weights", bank), network.norm_channels)
-        phases = network.shuffle**2
-        last = [self.add("Concat", *[row] * phases, axis=1) for row in rows[-1]]
-        self._rows = iter([*rows[:-1], last])
-        self._held = iter(self._pairs("statistics", [*network.norm_channels[:-1], phases * network.norm_channels[-1]]))
+        rows[-1] = [self.add("Concat", *[row] * phases, axis=1) for row in rows[-1]]
+        given = self._pairs("statistics", channels)
+        names = [name for name, module in network.named_modules() if isinstance(module, PaddedConv)]
+        epsilon = [(EPSILON / self._steps(name) ** 2).astype(np.float32)[None] for name in names[:-1]]
+        epsilon.append(np.full((1, channels[-1]), EPSILON, np.float32))
+        self._norms: Iterator[Any] = zip(rows, given, epsilon, strict=True)
+        if self._held:
+            row, used = (
+                [self.add("Concat", *of, axis=1) for of in zip(*pairs, strict=True)] for pairs in (rows, given)
+            )
+            affine = self._affine(row, used, np.concatenate(epsilon, axis=1))
+            parts = [self.split("Split", of, _int64(*channels), outputs=[""] * len(channels), axis=1) for of in affine]
+            self._norms = zip(*parts, strict=True)
+
+    def _affine(self, row: Sequence[str], used: Sequence[str], epsilon: Floats) -> Sequence[str]:
+        """What values are multiplied with and what is added, from γ and β and from mean and variance."""
+        (gamma, beta), (mean, variance) = row, used
+        scale = self.add("Div", gamma, self.add("Sqrt", self.add("Add", variance, epsilon)))
+        return scale, self.add("Sub", beta, self.add("Mul", mean, scale))
 
     def _pairs(self, vector: str, channels: list[int]) -> list[list[str]]:
         counts = [count for number in channels for count in (number, number)]
@@ -173,10 +255,12 @@ class _Builder(_Graph):
         x = self.add("Reshape", self.add("Transpose", x, perm=[0, 1, 3, 2, 4]), _int64(0, 0, 0, 3 * stride**2))
         weight = stem.weight.detach().numpy().reshape(outputs, 3, taps, stride, taps, stride)
         weight = weight.transpose(0, 3, 5, 1, 2, 4).reshape(outputs, 3 * stride**2, taps, taps)
-        return self._normalised(self._convolved("stem", weight, x, 1 / 255, CENTRE, 1), width, outputs, "stem")
+        return self._normalised(self._convolved("stem", weight, x, 1 / 255, CENTRE, 1), width, outputs)
 
-    def _layer(self, name: str, conv: Any, x: _Map, *, enlarged: bool = False) -> _Map:
-        """`x` quantised, extended, convolved, normalised; negative values are kept."""
+    def _layer(self, name: str, conv: Any, x: _Map, *, enlarged: bool = False, padded: Any = None) -> _Map:
+        """`x` quantised, extended, convolved, normalised, extended for `padded`.
+
+        Negative values are kept. Where the range of what reads them begins at 0, quantising does what ReLU would."""
         lowest, highest = self._ranges[name].input
         step = max(highest - lowest, _LEAST_RANGE) / 255
         zero = round(-lowest / step)
@@ -192,7 +276,7 @@ class _Builder(_Graph):
         if stride > 1:
             width = self.add("Div", width, _int64(stride))
         y = self._convolved(name, conv.weight.detach().numpy(), self._bordered(y, conv), step, zero, stride)
-        return self._normalised(y, width, conv.out_channels, name)
+        return self._normalised(y, width, conv.out_channels, padded)
 
     def _convolved(self, name: str, weight: Floats, x: str, step: float, zero: int, stride: int) -> str:
         """Every channel in the 8 bits of its own range."""
@@ -215,80 +299,79 @@ class _Builder(_Graph):
         steps: Floats = (np.maximum(highest - lowest, _LEAST_RANGE) / 255).astype(np.float32)
         return steps
 
-    def _normalised(self, stored: str, width: str, channels: int, name: str) -> _Map:
-        """Bytes as `_convolved` gives them, normalised, as floats."""
+    def _normalised(self, stored: str, width: str, channels: int, padded: Any = None) -> _Map:
+        """Bytes as `_convolved` gives them, normalised, as floats, extended for the convolution `padded`."""
         x = _Map("", width, channels)
+        scale, shift = (
+            self.add("Reshape", v, _int64(-1)) for v in self._scale_and_shift(lambda: self._moments(stored, x))
+        )
+        if padded:
+            stored = self._bordered(stored, padded)
+            before, after = padded.border[:2]
+            x = replace(x, width=self.add("Add", width, _int64(before + after)))
+        identity = self.constant(np.eye(channels, dtype=np.int8), f"identity_{channels}")
+        values = self.add("Reshape", stored, _int64(-1, channels))
+        values = self.add(
+            "MatMulIntegerToFloat", values, identity, np.float32(1), scale, "", "", shift, domain=_CONTRIB
+        )
+        return replace(x, name=values)
+
+    def _moments(self, stored: str, x: _Map) -> list[str]:
+        """Mean and mean square of bytes by channel, each (1, channels)."""
         values = self.add("Cast", stored, to=TensorProto.FLOAT)
-        values = self.add("Reshape", values, self.add("Concat", _int64(-1), self._row(x), axis=0))
+        values = self.add("Reshape", values, self.add("Concat", _int64(-1), self._row(x), axis=0))  # quick to add up
         means = []
         for of in (values, self.add("Mul", values, values)):
-            rows = self.add("Reshape", self.add("ReduceMean", of, _int64(0), keepdims=0), _int64(-1, channels))
+            rows = self.add("Reshape", self.add("ReduceMean", of, _int64(0), keepdims=0), _int64(-1, x.channels))
             means.append(self.add("ReduceMean", rows, _int64(0), keepdims=1))
-        epsilon = (EPSILON / self._steps(name) ** 2).astype(np.float32)
-        scale, shift = self._scale_and_shift(means, epsilon)
-        shape = self.add("Concat", width, _int64(channels), axis=0)
-        scale, shift = (self.add("Reshape", self.add("Expand", v, shape), _int64(-1)) for v in (scale, shift))
-        return replace(x, name=self.add("Add", self.add("Mul", values, scale), shift))
+        return means
 
-    def _scale_and_shift(self, means: Sequence[str], epsilon: Floats | np.float32) -> tuple[str, str]:
-        """As `HeldStatistics` has it, for mean and mean square, each (1, channels)."""
-        mean, square = means
+    def _scale_and_shift(self, measure: Callable[[], Sequence[str]]) -> Sequence[str]:
+        """As `HeldStatistics` has it. `measure` adds what finds mean and mean square, each (1, channels)."""
+        if self._held:
+            affine: Sequence[str] = next(self._norms)
+            return affine
+        row, given, epsilon = next(self._norms)
+        mean, square = measure()
         variance = self.add("Max", self.add("Sub", square, self.add("Mul", mean, mean)), np.float32(0))
-        used = []
-        for own, held in zip((mean, variance), next(self._held), strict=True):
-            used.append(self.add("Add", own, self.add("Mul", "hold", self.add("Sub", held, own))))
+        used = [
+            self.add("Add", own, self.add("Mul", "hold", self.add("Sub", held, own)))
+            for own, held in zip((mean, variance), given, strict=True)
+        ]
         self._used += used
-        gamma, beta = next(self._rows)
-        scale = self.add("Div", gamma, self.add("Sqrt", self.add("Add", used[1], epsilon)))
-        return scale, self.add("Sub", beta, self.add("Mul", used[0], scale))
+        return self._affine(row, used, epsilon)
 
-    def _head(self, x: _Map) -> str:
+    def _head(self, x: _Map, painted: str) -> None:
         """The last convolution in fp32, its normalisation, and depth-to-space in bytes: (1, H, W, 3)."""
         network, shuffle = self._network, self._network.shuffle
         phases = shuffle**2
         y = self.add("Reshape", x.name, self.add("Concat", _int64(1, -1), x.width, _int64(x.channels), axis=0))
-        border, after = network.head.border[:2]
         y = self.add("Transpose", y, perm=[0, 3, 1, 2])
-        y = self.add("Pad", y, _int64(0, 0, border, border, 0, 0, after, after), mode="reflect")
         # Colours beside each other, as the frame has them, instead of phases.
         order = [colour * phases + phase for phase in range(phases) for colour in range(3)]
         weight = network.head.weight.detach().numpy()[order]
-        y = self.add("Conv", y, self.constant(weight, "head.weight"), kernel_shape=weight.shape[2:])
-        means = [
-            self.add("Reshape", self.add("ReduceMean", of, _int64(2, 3)), _int64(1, -1))
-            for of in (y, self.add("Mul", y, y))
-        ]
-        scale, shift = self._scale_and_shift(means, np.float32(EPSILON))
-        scale, shift = (self.add("Reshape", v, _int64(1, -1, 1, 1)) for v in (scale, shift))
+        # Of the branch itself: ONNX Runtime lays out the weights of a convolution in fp32 only where they are.
+        self._own = [numpy_helper.from_array(weight, f"{painted}.head.weight")]
+        y = self.add("Conv", y, self._own[0].name, kernel_shape=weight.shape[2:])
+
+        def measure() -> list[str]:
+            squares = self.add("Mul", y, y)
+            return [self.add("Reshape", self.add("ReduceMean", of, _int64(2, 3)), _int64(1, -1)) for of in (y, squares)]
+
+        scale, shift = (self.add("Reshape", v, _int64(1, -1, 1, 1)) for v in self._scale_and_shift(measure))
         y = self.add("Sigmoid", self.add("Add", self.add("Mul", y, scale), shift))
         y = self.add(
             "Cast", self.add("Add", self.add("Mul", y, np.float32(255)), np.float32(0.5)), to=TensorProto.UINT8
         )
-        lines = self.split("Split", y, _int64(*[3 * shuffle] * shuffle), outputs=[""] * shuffle, axis=1)
-        lines = [self.add("Unsqueeze", self.add("Transpose", v, perm=[0, 2, 3, 1]), _int64(2)) for v in lines]
-        y = self.add("Concat", *lines, axis=2)
-        width = self.add("Mul", x.width, _int64(shuffle))
+        border, after = network.head.border[:2]
+        width = self.add("Sub", x.width, _int64(border + after))
+        y = self.add("Transpose", y, perm=[0, 2, 3, 1])
+        y = self.add("Reshape", y, self.add("Concat", _int64(-1), width, _int64(shuffle, 3 * shuffle), axis=0))
+        y = self.add("Transpose", y, perm=[0, 2, 1, 3])
+        width = self.add("Mul", width, _int64(shuffle))
         y = self.add("Reshape", y, self.add("Concat", _int64(1, -1), width, _int64(3), axis=0))
         sides = self.add("Slice", self.add("Shape", "frame"), _int64(1), _int64(3))
-        return self.add("Slice", y, _int64(0, 0), sides, _int64(1, 2))
-
-    def _fade(self, painted: str) -> None:
-        """Fades to the photograph with the square of its weight, and does nothing where that is 0."""
-        weight = self.add("Max", self.add("Gather", "style_weights", _int64(PHOTO), axis=1), np.float32(0))
-        keep = self.add("Reshape", self.add("Mul", weight, weight), _int64(1))
-        fading = self.add("Reshape", self.add("Greater", keep, np.float32(0)), np.array([], np.int64))
-        mixed, plain = _Graph(), _Graph()
-        frame, values = (mixed.add("Cast", name, to=TensorProto.FLOAT) for name in ("frame", painted))
-        values = mixed.add("Add", values, mixed.add("Mul", mixed.add("Sub", frame, values), keep))
-        mixed.add("Cast", mixed.add("Add", values, np.float32(0.5)), to=TensorProto.UINT8, output="mixed")
-        plain.add("Identity", painted, output="plain")
-        self.add(
-            "If",
-            fading,
-            output="stylized",
-            then_branch=_branch("mixed", mixed),
-            else_branch=_branch("plain", plain),
-        )
+        self.add("Slice", y, _int64(0, 0), sides, _int64(1, 2), output=painted)
 
     def _relu(self, x: _Map) -> _Map:
         return replace(x, name=self.add("Relu", x.name))
@@ -297,14 +380,14 @@ class _Builder(_Graph):
         """Values in a row of the map, (1,)."""
         return self.add("Mul", x.width, _int64(x.channels))
 
-    def _bordered(self, x: str, conv: Any) -> str:
+    def _bordered(self, x: str, conv: PaddedConv) -> str:
         before, after = conv.border[:2]
         return self.add("Pad", x, _int64(0, before, before, 0, 0, after, after, 0), mode="reflect")
 
 
-def _branch(output: str, graph: _Graph) -> Any:
-    made = helper.make_tensor_value_info(output, TensorProto.UINT8, [1, "height", "width", 3])
-    return helper.make_graph(graph.nodes, output, [], [made], list(graph.constants.values()))
+def _branch(graph: _Graph, outputs: Sequence[str], kind: int, shape: Sequence[Any]) -> Any:
+    made = [helper.make_tensor_value_info(name, kind, shape) for name in outputs]
+    return helper.make_graph(graph.nodes, f"for_{outputs[0]}", [], made)
 
 
 def _int64(*values: int) -> npt.NDArray[np.int64]:

@@ -139,14 +139,17 @@ class HostCarry:
         x, y = cv2.split(motion)
         moving = cv2.bitwise_or(cv2.compare(x, 0, cv2.CMP_NE), cv2.compare(y, 0, cv2.CMP_NE))  # type: ignore[call-overload]
         left, top, columns, rows = cv2.boundingRect(moving)
-        moved = history.copy()
         if rows == 0:
-            return moved
+            return history.copy()
         full = cv2.resize(motion, (width, height), interpolation=cv2.INTER_LINEAR)
         # Only the rectangle that moves, at once: OpenCV shares out one large picture better than many small ones.
         down = _span(top, rows, motion.shape[0], height)
         across = _span(left, columns, motion.shape[1], width)
-        moved[down, across] = resample(history, place_of(full)[down, across], cv2.INTER_CUBIC)
+        carried = resample(history, place_of(full)[down, across], cv2.INTER_CUBIC)
+        if carried.shape == history.shape:
+            return carried
+        moved = history.copy()
+        moved[down, across] = carried
         return moved
 
     def merge(
