@@ -1,5 +1,6 @@
 """Paintings as styles: which picture a name stands for, and its statistics at the size of the work."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -41,7 +42,7 @@ def find_paintings(mix: StyleMix, folder: Path | None) -> dict[str, Path]:
     for name, _ in mix.shares:
         if name in known:
             found[name] = known[name]
-        elif is_picture(name):
+        elif is_picture(name) or Path(name).expanduser().is_file():
             found[name] = Path(name).expanduser()
         elif folder:
             raise InputError(f"there is no painting {name!r} in {folder}; it has {', '.join(known)}")
@@ -57,8 +58,10 @@ def read_painting(path: Path) -> Pixels:
     """RGB, uint8: upright, what is transparent over white, of an animation the first picture.
 
     Raises:
-        InputError: unreadable, or too small.
+        InputError: unreadable, a folder, or too small.
     """
+    if path.is_dir():
+        raise InputError(f"the painting {path} is a folder; name a picture in it, or give it as --paintings")
     try:
         with open_source(path) as source:
             pixels = next(iter(source)).over_white().pixels
@@ -136,25 +139,43 @@ class Paintings:
 
 
 def read_masks(content: Path, paintings: Sequence[Path]) -> tuple[npt.NDArray[np.uint8], list[npt.NDArray[np.uint8]]]:
-    """The regions of a picture and of paintings, by label from 0: equal colours mean each other.
+    """The regions of a picture and of paintings, by label from 0: equal colours mean each other. What is of none of
+    them, such as a blurred edge, goes to the nearest colour; a flat colour that only a painting's mask has is a label
+    of its own, which nothing takes its style from.
 
     Raises:
         InputError: a mask that is unreadable, or has more colours than `MOST_REGIONS`.
     """
-    masks = [_read_mask(path) for path in (content, *paintings)]
-    packed = masks[0].astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    first, *others = (_read_mask(path) for path in (content, *paintings))
+    colours = _flat_colours(first, SAME_COLOUR if content.suffix.lower() in LOSSY_SUFFIXES else 0)
+    if not 1 <= len(colours) <= MOST_REGIONS:
+        raise InputError(f"the mask {content} has {len(colours)} colours; expected 2 to {MOST_REGIONS} flat ones")
+    apart = [float(np.abs(a - b).max()) for a, b in itertools.combinations(colours, 2)]
+    like = min([SAME_COLOUR, *(difference / 2 for difference in apart)])
+    return _labels(first, colours), [_labels(mask, _flat_colours(mask, like, colours)) for mask in others]
+
+
+def _flat_colours(
+    mask: Pixels, like: float, known: Sequence[npt.NDArray[np.float32]] = ()
+) -> list[npt.NDArray[np.float32]]:
+    """The known colours, then those of a mask, the most frequent first, that differ by more than `like` levels in some
+    channel from all before them."""
+    is_flat = (cv2.dilate(mask, _AROUND) == cv2.erode(mask, _AROUND)).all(2)  # no edge, blurred or not
+    packed = mask[is_flat].astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     found, counts = np.unique(packed, return_counts=True)
-    found = found[counts >= LEAST_SHARE * counts.sum()]
-    if not 1 <= len(found) <= MOST_REGIONS:
-        raise InputError(f"the mask {content} has {len(found)} colours; expected 2 to {MOST_REGIONS} flat ones")
-    colours = np.stack([found >> 16, found >> 8 & 255, found & 255], 1).astype(np.float32)
+    frequent = found[np.argsort(-counts, kind="stable")][: np.count_nonzero(counts >= LEAST_SHARE * is_flat.size)]
+    colours = list(known)
+    for value in frequent.tolist():
+        colour = np.array([value >> 16, value >> 8 & 255, value & 255], np.float32)
+        if all(np.abs(colour - other).max() > like for other in colours):
+            colours.append(colour)
+    return colours
 
-    def labels(pixels: Pixels) -> npt.NDArray[np.uint8]:
-        distances = [((pixels - colour) ** 2).sum(2) for colour in colours]
-        nearest: npt.NDArray[np.uint8] = np.argmin(distances, 0).astype(np.uint8)
-        return nearest
 
-    return labels(masks[0]), [labels(mask) for mask in masks[1:]]
+def _labels(mask: Pixels, colours: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.uint8]:
+    distances = [((mask - colour) ** 2).sum(2) for colour in colours]
+    nearest: npt.NDArray[np.uint8] = np.argmin(distances, 0).astype(np.uint8)
+    return nearest
 
 
 def _read_mask(path: Path) -> Pixels:
@@ -183,4 +204,12 @@ MOST_MASK = 2048
 """Pixels of the long side to which a mask is brought; borders of regions need be no finer."""
 
 LEAST_SHARE = 0.002
-"""Of a mask's pixels: what has less is taken for a blurred edge."""
+"""Of a mask's pixels: what has less is no region."""
+
+_AROUND = np.ones((3, 3), np.uint8)
+
+LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
+
+SAME_COLOUR = 24.0
+"""Levels by which a channel may differ within one colour of a mask that was saved as JPEG, and between the masks of
+content and painting; there less where the content's own colours are as near each other, as in maps of class numbers."""
