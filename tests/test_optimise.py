@@ -17,12 +17,14 @@ from optimising import LAYERS, QUICK, SmallFeatures, engine, loss_of, picture, w
 from videonst.errors import InputError, VideoNSTError  # noqa: E402
 from videonst.frame import Frame  # noqa: E402
 from videonst.optimise import PRESETS, OptimiseEngine, descent, memory, painter  # noqa: E402
+from videonst.optimise import paintings as paintings_module  # noqa: E402
 from videonst.optimise.objective import Losses, Objective, Region  # noqa: E402
 from videonst.optimise.paintings import read_masks, read_painting  # noqa: E402
 from videonst.optimise.presets import STYLE_LAYERS  # noqa: E402
 from videonst.perceptual import losses  # noqa: E402
 from videonst.perceptual.compact import Compact  # noqa: E402
 from videonst.perceptual.losses import Statistics, style_statistics  # noqa: E402
+from videonst.resize import scaled  # noqa: E402
 from videonst.styles import StyleMix  # noqa: E402
 from videonst.training.data import to_tensor  # noqa: E402
 
@@ -194,6 +196,20 @@ def test_the_same_seed_gives_the_same_picture(painting):
 
     np.testing.assert_array_equal(paint(1), paint(1))
     assert (paint(1) != paint(2)).mean() > 0.5
+
+
+def test_statistics_of_many_sizes_are_not_all_kept(tmp_path):
+    painting = written(tmp_path / "large.png", picture(1, 160, 160))
+    network, image = SmallFeatures().to(torch.bfloat16), read_painting(painting)
+    optimiser = OptimiseEngine(str(painting), QUICK, features=network, device="cpu")  # whatever it was used for before
+    paintings, mix = optimiser._painter._paintings, StyleMix.parse(str(painting))
+    sides = range(64, 64 + paintings_module.MOST_KNOWN + 5)
+    for side in [*sides, 64]:
+        found = paintings.regions(mix, side**2)[0].style
+    assert len(paintings._known) == paintings_module.MOST_KNOWN
+    expected = style_statistics(network(to_tensor(scaled(image, (64, 64))), LAYERS))
+    for layer, statistics in found.items():
+        torch.testing.assert_close(statistics.gram, expected[layer].gram)
 
 
 def test_a_seed_below_zero_is_refused(painting):

@@ -132,6 +132,7 @@ def test_a_preview_that_cannot_be_written_does_not_end_the_work(painting, tmp_pa
         (["--engine", "optimise", "--style", "PAINTING", "--preview", "none/a.png"], "no directory none"),
         (["--engine", "optimise", "--style", "PAINTING", "--start-from", "luck"], "unknown start"),
         (["--engine", "optimise", "--style", "PAINTING", "--stroke-scale", "9"], "stroke scale"),
+        (["--engine", "optimise", "--style", "https://a.example/monet.jpg"], "fetch https://a.example/monet.jpg first"),
         (
             ["--engine", "optimise", "--style", "PAINTING", "--device", "tensorrt"],
             "unknown device 'tensorrt'",

@@ -89,7 +89,7 @@ class OptimiseEngine:
         self._device = pick_device(device)
         features = features if features is not None else open_features()
         layers = features.layers
-        weights = [value.numpy() for value in features.state_dict().values()]
+        weights = [value.float().cpu().numpy() for value in features.state_dict().values()]
         precision = "bf16" if plan.half and has_fast_bfloat16(self._device) else "fp32"
         if isinstance(features, Vgg19):
             features.average = plan.average_pooling

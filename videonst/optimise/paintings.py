@@ -17,11 +17,16 @@ from videonst.perceptual.losses import Statistics, blend, style_statistics
 from videonst.resize import scaled
 from videonst.sources import open_source
 from videonst.sources.image import read_picture
+from videonst.sources.source import is_address
 from videonst.styles import StyleMix, is_picture
 from videonst.training.data import list_paintings, to_tensor
 
 LEAST_PAINTING = 64
 """Pixels of the short side: with less there are no strokes to see."""
+
+MOST_KNOWN = 64
+"""Statistics that are kept, of a painting at a size and in a region, some 3 MB each: a batch may hold pictures of many
+sizes."""
 
 MOST_REGIONS = 16
 """Colours of a mask that stand for regions; what is blurred between them goes to the nearest."""
@@ -42,6 +47,8 @@ def find_paintings(mix: StyleMix, folder: Path | None) -> dict[str, Path]:
     for name, _ in mix.shares:
         if name in known:
             found[name] = known[name]
+        elif is_address(name):
+            raise InputError(f"paintings are read from files; fetch {name} first and name the file")
         elif is_picture(name) or Path(name).expanduser().is_file():
             found[name] = Path(name).expanduser()
         elif folder:
@@ -133,6 +140,8 @@ class Paintings:
                 region = torch.from_numpy(cv2.resize(mask, size, interpolation=cv2.INTER_AREA))[None, None].to(
                     self._device
                 )
+            if len(self._known) == MOST_KNOWN:
+                del self._known[next(iter(self._known))]
             found = self._features(to_tensor(scaled(picture, size)).to(self._device), self._layers)
             self._known[key] = style_statistics(found, region)
         return self._known[key]
