@@ -17,10 +17,14 @@ from optimising import LAYERS, QUICK, SmallFeatures, engine, loss_of, picture, w
 from videonst.errors import InputError, VideoNSTError  # noqa: E402
 from videonst.frame import Frame  # noqa: E402
 from videonst.optimise import PRESETS, OptimiseEngine, descent, memory, painter  # noqa: E402
+from videonst.optimise import paintings as paintings_module  # noqa: E402
 from videonst.optimise.objective import Losses, Objective, Region  # noqa: E402
-from videonst.optimise.paintings import read_masks  # noqa: E402
+from videonst.optimise.paintings import read_masks, read_painting  # noqa: E402
+from videonst.optimise.presets import STYLE_LAYERS  # noqa: E402
 from videonst.perceptual import losses  # noqa: E402
+from videonst.perceptual.compact import Compact  # noqa: E402
 from videonst.perceptual.losses import Statistics, style_statistics  # noqa: E402
+from videonst.resize import scaled  # noqa: E402
 from videonst.styles import StyleMix  # noqa: E402
 from videonst.training.data import to_tensor  # noqa: E402
 
@@ -131,6 +135,13 @@ def test_a_loss_that_is_no_number_is_stepped_back_from(method):
 
 
 @pytest.mark.parametrize("method", descent.METHODS)
+def test_what_is_as_wanted_stays(method):
+    wanted = torch.full((1, 3, 4, 4), 0.3)
+    result = descent.METHODS[method](wanted, bowl, 20, lambda *_: None)
+    torch.testing.assert_close(result, wanted, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("method", descent.METHODS)
 def test_a_loss_that_stays_no_number_is_an_error_with_the_best_so_far(method):
     for good, has_best in ((3, True), (0, False)):
         calls = itertools.count()
@@ -185,6 +196,25 @@ def test_the_same_seed_gives_the_same_picture(painting):
 
     np.testing.assert_array_equal(paint(1), paint(1))
     assert (paint(1) != paint(2)).mean() > 0.5
+
+
+def test_statistics_of_many_sizes_are_not_all_kept(tmp_path):
+    painting = written(tmp_path / "large.png", picture(1, 160, 160))
+    network, image = SmallFeatures().to(torch.bfloat16), read_painting(painting)
+    optimiser = OptimiseEngine(str(painting), QUICK, features=network, device="cpu")  # whatever it was used for before
+    paintings, mix = optimiser._painter._paintings, StyleMix.parse(str(painting))
+    sides = range(64, 64 + paintings_module.MOST_KNOWN + 5)
+    for side in [*sides, 64]:
+        found = paintings.regions(mix, side**2)[0].style
+    assert len(paintings._known) == paintings_module.MOST_KNOWN
+    expected = style_statistics(network(to_tensor(scaled(image, (64, 64))), LAYERS))
+    for layer, statistics in found.items():
+        torch.testing.assert_close(statistics.gram, expected[layer].gram)
+
+
+def test_a_seed_below_zero_is_refused(painting):
+    with pytest.raises(InputError, match="the seed is -1"):
+        engine(painting, replace(QUICK, start="noise"), seed=-1)
 
 
 def test_strength_and_colour(painting):
@@ -250,6 +280,33 @@ def test_masks_are_read_by_colour(tmp_path):
     np.testing.assert_array_equal(np.unique(large), [0, 1])
 
 
+def test_a_mask_may_be_a_jpeg(tmp_path):
+    """Whose colours are not quite flat, least of all at edges."""
+    mask = np.full((64, 80, 3), (200, 30, 60), np.uint8)
+    mask[:, 44:] = (40, 180, 90)
+    written(tmp_path / "exact.png", mask)
+    cv2.imwrite(str(tmp_path / "saved.jpg"), mask, [cv2.IMWRITE_JPEG_QUALITY, 60])
+    assert len(np.unique(cv2.imread(str(tmp_path / "saved.jpg")).reshape(-1, 3), axis=0)) > 2
+    for first, second in itertools.product(("exact.png", "saved.jpg"), repeat=2):
+        labels, (other,) = read_masks(tmp_path / first, [tmp_path / second])
+        assert np.unique(labels).tolist() == [0, 1]
+        assert (labels == labels[0, 0])[:, :40].all()
+        assert (labels == labels[0, -1])[:, 48:].all()
+        np.testing.assert_array_equal(labels[:, ::79], other[:, ::79])
+
+
+@pytest.mark.parametrize("colours", [(0, 255, 128), (0, 1, 2)])
+def test_a_colour_of_the_painting_alone_is_no_region(tmp_path, colours):
+    """Also where the colours are numbers of classes."""
+    content, style = (np.zeros((40, 40, 3), np.uint8) + colours[0] for _ in range(2))
+    content[20:] = colours[1]
+    style[10:20], style[20:] = colours[2], colours[1]
+    labels, (other,) = read_masks(written(tmp_path / "a.png", content), [written(tmp_path / "b.png", style)])
+    np.testing.assert_array_equal(other[:10], labels[:10])
+    np.testing.assert_array_equal(other[20:], labels[20:])
+    assert not np.isin(other[10:20], labels).any()
+
+
 def test_masks_of_other_proportions_are_refused(tmp_path, painting):
     for name, size in (("square.png", (40, 40)), ("wide.png", (80, 40))):
         mask = np.zeros((*size[::-1], 3), np.uint8)
@@ -262,6 +319,21 @@ def test_masks_of_other_proportions_are_refused(tmp_path, painting):
     optimiser.check(162, 80)
     with pytest.raises(InputError, match="mask of the content is 80x40, the picture 80x80"):
         optimiser.check(80, 80)
+
+
+def test_colours_of_paintings_are_read_as_meant(tmp_path):
+    """Of each kind of file, against the colours it was made from."""
+    image = pytest.importorskip("PIL.Image", reason="writes CMYK")
+    colour = picture(3, 72, 80)
+    opacity = np.linspace(0, 255, 80).astype(np.uint8)[None, :, None].repeat(72, 0)
+    over_white = 255 - (255 - colour.astype(float)) * opacity / 255
+    image.fromarray(colour).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=98, subsampling=0)
+    written(tmp_path / "grey.png", colour[..., 0])
+    written(tmp_path / "deep.png", colour[..., ::-1].astype(np.uint16) * 257)
+    written(tmp_path / "alpha.png", np.dstack((colour[..., ::-1], opacity)))
+    expected = {"cmyk.jpg": colour, "grey.png": colour[..., :1], "deep.png": colour, "alpha.png": over_white}
+    for name, pixels in expected.items():
+        assert np.abs(read_painting(tmp_path / name) - pixels.astype(float)).mean() < 3, name
 
 
 def painting_files(folder):
@@ -288,7 +360,15 @@ def test_paintings_that_cannot_be_used_are_refused_in_one_line(tmp_path, paintin
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
     (tmp_path / "empty.png").write_bytes(b"")
     written(tmp_path / "tiny.png", picture(height=24, width=24))
-    for name, said in {"broken.jpg": "read", "empty.png": "painting", "tiny.png": "24x24", "none.png": "exist"}.items():
+    (tmp_path / "folder").mkdir()
+    wrong = {
+        "broken.jpg": "read",
+        "empty.png": "painting",
+        "tiny.png": "24x24",
+        "none.png": "exist",
+        "folder": "a folder",
+    }
+    for name, said in wrong.items():
         with pytest.raises(InputError, match=said) as raised:
             engine(tmp_path / name)
         assert "\n" not in str(raised.value)
@@ -346,6 +426,37 @@ def test_memory_is_refused_with_a_size_that_fits(painting):
         memory.parse_bytes("much")
 
 
+def test_a_region_costs_what_is_kept_for_its_gradient():
+    """Bytes that autograd saves, with as many channels as VGG-19 has."""
+    image, rows = torch.rand(1, 3, 64, 64, requires_grad=True), torch.arange(64).view(1, 1, 64, 1).expand(1, 1, 64, 64)
+    found = Compact().requires_grad_(False)(image, STYLE_LAYERS)
+
+    def saved(count):
+        kept = {}
+
+        def keep(x):
+            kept[x.untyped_storage().data_ptr()] = x
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            statistics = [style_statistics(found, (rows % count == i).float()) for i in range(count)]
+        return sum(x.untyped_storage().nbytes() for x in kept.values()) if statistics else 0
+
+    per_region = (saved(3) - saved(1)) / 2 / 64**2
+    assert 0.9 * memory.BYTES_PER_REGION["fp32"] < per_region <= memory.BYTES_PER_REGION["fp32"]
+    assert memory.BYTES_PER_REGION["bf16"] == memory.BYTES_PER_REGION["fp32"] / 2
+
+
+def test_the_regions_of_a_mask_count(tmp_path, painting):
+    mask = np.zeros((64, 80, 3), np.uint8)
+    mask[:, 40:] = 255
+    content, style = written(tmp_path / "a.png", mask), written(tmp_path / "b.png", cv2.resize(mask, (96, 96)))
+    limit = memory.needed_bytes(800, 640, half=False, history=QUICK.history)
+    engine(painting, memory=limit).check(800, 640)
+    with pytest.raises(InputError, match="needs about"):
+        engine(painting, memory=limit, masks=(content, [style])).check(800, 640)
+
+
 def test_a_container_allows_what_it_says(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "CONTAINER_LIMIT", tmp_path / "memory.max")
     whole = memory.device_bytes("cpu")
@@ -374,9 +485,44 @@ def test_ctrl_c_gives_the_best_so_far(painting):
     optimiser, photo = engine(painting, replace(QUICK, steps=(30,)), watch=interrupt), picture()
     result = optimiser.stylize(Frame(photo), StyleMix.parse(str(painting))).pixels
     assert optimiser.is_interrupted
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):  # so that a loop over pictures ends
         optimiser.stylize(Frame(photo), StyleMix.parse(str(painting)))
+    again = optimiser.stylize(Frame(photo), StyleMix.parse(str(painting))).pixels
+    np.testing.assert_array_equal(again, result)  # the same interruption at the same step
     assert loss_of(optimiser, photo, painting, result).total < loss_of(optimiser, photo, painting, photo).total
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, descent.DivergedError])
+def test_a_finer_scale_that_is_never_begun_leaves_the_coarser(painting, monkeypatch, failure, caplog):
+    """The best so far is what the coarser one made, enlarged. Before the first step there is nothing to save."""
+    monkeypatch.setattr(painter, "LEAST_COARSE_SIDE", 16)
+    original, made = descent.METHODS["lbfgs"], []
+
+    def breaks(start, *arguments, **options):
+        if len(made) == fail_at:
+            raise failure(*([None] if failure is descent.DivergedError else []))
+        made.append(original(start, *arguments, **options))
+        return made[-1]
+
+    monkeypatch.setitem(descent.METHODS, "lbfgs", breaks)
+    optimiser = engine(painting, replace(QUICK, steps=(4, 4)))
+    fail_at = 1
+    result = optimiser.stylize(Frame(picture()), StyleMix.parse(str(painting))).pixels
+    assert made[0].shape == (1, 3, 32, 40)
+    np.testing.assert_array_equal(result, painter._pixels(painter._resized(made[0], (80, 64))))
+    assert optimiser.is_interrupted == (failure is KeyboardInterrupt)
+    made.clear()
+    fail_at = 0
+    with pytest.raises(failure):
+        engine(painting, replace(QUICK, steps=(4, 4))).stylize(Frame(picture()), StyleMix.parse(str(painting)))
+
+
+def test_what_is_shown_on_the_way_keeps_colours_too(painting):
+    shown = []
+    optimiser = engine(painting, watch=lambda progress: shown.append(progress.picture()))
+    mix = StyleMix.parse(str(painting), keep_colour=True)
+    result = optimiser.stylize(Frame(picture()), mix).pixels
+    np.testing.assert_array_equal(shown[-1], result)
 
 
 def test_the_layers_that_a_network_has_are_used():

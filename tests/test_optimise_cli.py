@@ -2,17 +2,19 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
 
 from optimising import SmallFeatures, engine, picture, write_painting, written  # noqa: E402
 
-from videonst.cli import app  # noqa: E402
+from videonst.cli import app, console, optimise  # noqa: E402
 from videonst.errors import VideoNSTError  # noqa: E402
 from videonst.frame import Frame  # noqa: E402
 from videonst.optimise import PRESETS, painter, watch  # noqa: E402
@@ -77,9 +79,29 @@ def test_ctrl_c_on_the_command_line_saves_the_picture(run, painting, tmp_path, m
     assert "the best so far is saved" in result.stderr
     assert cv2.imread(str(tmp_path / "out.png")).shape == (64, 80, 3)
     assert cv2.imread(str(tmp_path / "losses.png")) is not None
-    many = CliRunner().invoke(app, ["convert", f"{tmp_path}/photo*.png", f"{tmp_path}/many", *map(str, options)])
+    written(tmp_path / "a photo.png", picture())
+    # As the handler of a process leaves it.
+    monkeypatch.setattr(console, "_interrupted", SimpleNamespace(is_set=lambda: True))
+    many = CliRunner().invoke(app, ["convert", f"{tmp_path}/*photo.png", f"{tmp_path}/many", *map(str, options)])
     assert many.exit_code == 130
-    assert cv2.imread(str(tmp_path / "many" / "photo.png")).shape == (64, 80, 3)
+    assert f"{tmp_path}/many/a photo.png: stopped early" in many.stderr
+    assert cv2.imread(str(tmp_path / "many" / "a photo.png")).shape == (64, 80, 3)
+    assert not (tmp_path / "many" / "photo.png").exists()
+
+
+@pytest.mark.parametrize("option", ["--preview", "--plot"])
+@pytest.mark.parametrize("used", ["photo.png", "painting.png", "mask.png", "out.png", "now.png"])
+def test_what_is_read_or_written_already_is_not_written_over(run, painting, tmp_path, option, used):
+    written(tmp_path / "mask.png", np.repeat(np.uint8([0, 255]), 48)[:, None].repeat(96, 1))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    masks = ["--content-mask", tmp_path / "mask.png", "--style-mask", tmp_path / "mask.png"]
+    others = ["--plot" if option == "--preview" else "--preview", tmp_path / "now.png"]
+    result = run(
+        "--engine", "optimise", "--style", painting, "--overwrite", *masks, *others,
+        option, tmp_path / "." / used,
+    )  # fmt: skip
+    assert "name another file" in str(result.exception)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_preview_that_cannot_be_written_does_not_end_the_work(painting, tmp_path, caplog):
@@ -110,6 +132,11 @@ def test_a_preview_that_cannot_be_written_does_not_end_the_work(painting, tmp_pa
         (["--engine", "optimise", "--style", "PAINTING", "--preview", "none/a.png"], "no directory none"),
         (["--engine", "optimise", "--style", "PAINTING", "--start-from", "luck"], "unknown start"),
         (["--engine", "optimise", "--style", "PAINTING", "--stroke-scale", "9"], "stroke scale"),
+        (["--engine", "optimise", "--style", "https://a.example/monet.jpg"], "fetch https://a.example/monet.jpg first"),
+        (
+            ["--engine", "optimise", "--style", "PAINTING", "--device", "tensorrt"],
+            "unknown device 'tensorrt'",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(run, painting, tmp_path, arguments, said):
@@ -129,5 +156,8 @@ def test_without_torch_it_says_what_to_install(run, painting, monkeypatch):
 
 def test_options_are_documented():
     page = (Path(__file__).resolve().parent.parent / "docs" / "quality.md").read_text()
-    for option in ("--steps", "--start-from", "--style-mask", "--memory", "--timelapse", "--paintings", *PRESETS):
-        assert option in page
+    parameters = typer.main.get_command(app).commands["convert"].params
+    options = [p.opts[0] for p in parameters if getattr(p, "rich_help_panel", None) == optimise.PANEL]
+    assert len(options) == 14
+    for option in (*options, *PRESETS):
+        assert f"`{option}" in page

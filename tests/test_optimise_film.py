@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="needs the [train] extra")
 from optimising import QUICK, SmallFeatures, engine, picture, write_painting  # noqa: E402
 
 from videonst.api import Stylizer, convert  # noqa: E402
-from videonst.errors import VideoNSTError  # noqa: E402
+from videonst.errors import InputError, VideoNSTError  # noqa: E402
 from videonst.frame import Frame  # noqa: E402
 from videonst.optimise import OptimiseEngine, starts  # noqa: E402
 from videonst.optimise.film import Film, Painted  # noqa: E402
@@ -94,12 +94,89 @@ def test_a_flow_of_other_proportions_moves_pictures_as_far():
     assert np.abs(history - now)[:, 8:-12].max() <= 1
 
 
-def test_a_cut_starts_afresh(painting):
+@pytest.mark.parametrize(("before", "passes"), [(1, 1), (3, 1), (1, 3), (3, 3)])
+def test_a_cut_starts_afresh(painting, before, passes):
+    """Also right after the first frame."""
+    preset = replace(QUICK, passes=passes, window=4)
     moving = pan(3)
     frames, other = ([pixels // 4 + shade for pixels in moving] for shade in (0, 190))
-    after_cut = film(frames + other, painting, QUICK)[3:]
-    for found, expected in zip(after_cut, film(other, painting, QUICK), strict=True):
+    after_cut = film(frames[:before] + other, painting, preset)[before:]
+    for found, expected in zip(after_cut, film(other, painting, preset), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("hidden", "expected"), [(0.0, 4), (0.25, 9), (0.75, 19), (1.0, 20)])
+def test_what_is_hidden_is_painted_with_more_steps(painting, monkeypatch, hidden, expected):
+    """The share that no frame before shows, of the steps of a first frame, on top; never more than that has."""
+
+    def carried(self, past, grey, frame):
+        seen = np.ones((64, 80), np.float32)
+        seen[: round(64 * hidden)] = 0
+        return past.result, seen
+
+    monkeypatch.setattr(Film, "_carried", carried)
+    counts = []
+    preset = replace(QUICK, steps=(8, 12), next_steps=(4,), lags=(1, 2))
+    film(pan(3), painting, preset, watch=lambda progress: counts.append((progress.step, progress.steps)))
+    assert [steps for step, steps in counts if step == 1] == [20, expected, expected]
+
+
+def test_a_frame_starts_from_the_nearest_that_shows_it(painting, monkeypatch):
+    """Three stripes: shown by the frame before, by the one before that, and hidden in both."""
+    levels = {1: 50, 2: 100}
+
+    def carried(self, past, grey, frame):
+        lag = round((frame.time - past.frame.time) * 25)
+        seen = np.zeros((64, 80), np.float32)
+        seen[: 20 * lag] = 1
+        return np.full((64, 80, 3), levels[lag], np.uint8), seen
+
+    monkeypatch.setattr(Film, "_carried", carried)
+    optimiser = engine(painting, replace(QUICK, lags=(1, 2)))
+    begun, original = [], optimiser._painter.paint
+
+    def paint(photo, mix, beginning, **options):
+        begun.append((beginning, options.get("held", ())))
+        return original(photo, mix, beginning, **options)
+
+    optimiser._painter.paint = paint
+    clip, mix = optimiser.clip(DisFlow("medium")), StyleMix.parse(str(painting))
+    frames = pan(3)
+    for index, pixels in enumerate(frames):
+        clip.take(Frame(pixels, pts=index, time_base=Fraction(1, 25)), mix)
+    beginning, held = begun[2]
+    expected = frames[2].copy()
+    expected[20:40], expected[:20] = 100, 50
+    np.testing.assert_array_equal(beginning, expected)
+    for (_, weight), stripe in zip(held, (slice(0, 20), slice(20, 40)), strict=True):
+        assert weight[stripe].min() == 1
+        assert weight.sum() == weight[stripe].sum()
+
+
+def test_what_changed_since_is_named(tmp_path, painting):
+    """Where a film is to be resumed with other options."""
+    source = make_clip(tmp_path / "clip.mp4", pts=range(0, 300, 100), last_duration=100)
+
+    def run(resume=True, preset=QUICK, **options):
+        optimiser = Counting(str(painting), preset, features=SmallFeatures(), device="cpu", **options)
+        optimiser.fail_at = 2
+        model, target = Stylizer(optimiser), tmp_path / "out.mp4"
+        convert(source, target, str(painting), model=model, resize="64x48", resume=resume)
+
+    with pytest.raises(VideoNSTError, match="switched off"):
+        run(resume=False)
+    cv2.imwrite(str(tmp_path / "other.png"), cv2.imread(str(painting))[::-1])
+    for options, named in (
+        ({"preset": replace(QUICK, style_weight=3.0)}, "style_weight of the preset"),
+        ({"seed": 3}, "seed"),
+        ({"start": "noise"}, "start"),
+        ({"stroke_scale": 2.0}, "stroke_scale"),
+    ):
+        with pytest.raises(InputError, match=f"out.mp4: {named} changed since it was begun"):
+            run(**options)
+    (tmp_path / "other.png").replace(painting)
+    with pytest.raises(InputError, match="paintings changed since it was begun"):
+        run()
 
 
 class Counting(OptimiseEngine):

@@ -5,6 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
 
+from torchvision.models import VGG19_Weights  # noqa: E402
+
 from videonst.errors import InputError  # noqa: E402
 from videonst.perceptual import (  # noqa: E402
     Vgg19,
@@ -13,6 +15,7 @@ from videonst.perceptual import (  # noqa: E402
     style_loss,
     style_statistics,
     total_variation_loss,
+    vgg,
 )
 from videonst.perceptual.vgg import LAYERS, MEAN, STD, max_pool  # noqa: E402
 
@@ -60,6 +63,18 @@ def test_bad_weights_are_one_line(tmp_path: Path, name: str):
         (tmp_path / name).write_text("not weights")
     with pytest.raises(InputError, match=name):
         Vgg19(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 cut off"])
+def test_a_broken_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes):
+    """What torch's cache holds is what torchvision opens."""
+    file = tmp_path / "checkpoints" / Path(VGG19_Weights.IMAGENET1K_V1.url).name
+    file.parent.mkdir()
+    file.write_bytes(content)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(vgg, "vgg19", lambda weights, progress: weights.get_state_dict(progress=progress))
+    with pytest.raises(InputError, match=f"in {tmp_path} cannot be read; remove them"):
+        Vgg19()
 
 
 def test_statistics_against_numpy():

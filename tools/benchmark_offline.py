@@ -223,10 +223,10 @@ def film(args: argparse.Namespace) -> None:
                 continue
             follow = engine.clip(DisFlow("medium"))
             follow.store = Kept(args.work / f"film-{name}-{clip}")
-            result = {}
+            result, alone = {}, needed(motions, len(frames))
             for kind, paint in (("film", follow.stylize), ("alone", engine.stylize)):
                 painted = []
-                wanted = range(len(frames)) if kind == "film" else sorted(needed(motions, len(frames)))
+                wanted = range(len(frames)) if kind == "film" else sorted(alone)
                 for index in wanted:
                     path = args.work / f"film-{name}-{clip}" / f"{kind}-{index:03}.png"
                     frame = Frame(frames[index], pts=index, time_base=Fraction(1, 24))
@@ -237,9 +237,9 @@ def film(args: argparse.Namespace) -> None:
                     save(path, painted[-1])
                     print(clip, kind, index, flush=True)
                 by_index = dict(zip(wanted, painted, strict=True))
-                pairs = [pair for pair in motions if set(pair) <= set(wanted)]
+                pairs = [pair for pair in motions if set(pair) <= alone]  # the same for both
                 errors = [warping_error(by_index[a], by_index[b], motions[a, b]) for a, b in pairs]
-                judged = sorted({index for pair in pairs for index in pair} & needed(motions, len(frames)))
+                judged = sorted({index for pair in pairs for index in pair})
                 found = [losses(true, style, frames[i], by_index[i]) for i in judged]
                 result[kind] = {
                     "warping_error": float(np.mean(errors)),
@@ -248,7 +248,7 @@ def film(args: argparse.Namespace) -> None:
                     "sharpness": float(np.mean([sharpness(by_index[i]) for i in judged])),
                     "pairs": len(errors),
                 }
-            own = [warping_error(frames[a], frames[b], motion) for (a, b), motion in motions.items()]
+            own = [warping_error(frames[a], frames[b], motions[a, b]) for a, b in pairs]
             keep(out, result | {"input": float(np.mean(own)), "size": frames[0].shape[:2][::-1]})
             print(clip, json.dumps(result), flush=True)
 

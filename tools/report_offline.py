@@ -24,6 +24,7 @@ from benchmark_offline import (
 
 from videonst.bench.scenes import read_picture
 from videonst.optimise import PRESETS
+from videonst.optimise.painter import _plan
 from videonst.resize import scaled
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -96,12 +97,16 @@ def picture_table(found: dict) -> list[str]:
     return [*lines, ""] if len(lines) > 6 else []
 
 
+HIDDEN = 0.1
+"""Share of a frame."""
+
+
 def film_table(found: dict) -> list[str]:
     lines = [
         "## Film",
         "",
         "`good` on VGG-19, frames shrunk to the size that is given; four frames of each Sintel excerpt, measured on "
-        f"its pair with true motion, and {FILM_FRAMES} of `juggle.mp4` with estimated motion (alone: three pairs). "
+        f"its pair with true motion, and {FILM_FRAMES} of `juggle.mp4`, measured on three pairs with estimated motion. "
         "Warping error as `videonst bench stability` has it.",
         "",
         "| painting | clip, size | warping error alone | as film | change | style loss film / alone | "
@@ -123,24 +128,30 @@ def film_table(found: dict) -> list[str]:
 
 
 def memory_table(found: dict) -> list[str]:
-    """Time of a picture and of a next frame follow from the step: the coarse steps cost a quarter."""
+    """Time of a picture and of a next frame follow from the step and what the painter plans."""
     lines = [
         "## Memory and time",
         "",
-        "Peak of the process and time of a step, from 4 steps; first and next frames of `good` computed from that.",
+        "Peak of the process and time of a step, from 4 steps; frames of `good` computed from that: the first one, one "
+        "that the frames before show whole, and one of which they lack a tenth.",
         "",
-        "| size | network | peak | a step | first frame | next frame |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| size | network | peak | a step | first frame | all seen | a tenth hidden |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    (coarse, fine), (following,) = PRESETS["good"].steps, PRESETS["good"].next_steps
+    good = PRESETS["good"]
     for size in MEMORY_SIZES:
+        width, height = map(int, size.split("x"))
+        kinds = (good.steps, good.following(0), good.following(HIDDEN))
+        plans = [_plan(width, height, steps) for steps in kinds]
+        counts = [sum(w * h * count for (w, h), count in plan) / (width * height) for plan in plans]
         for features in ("vgg19", "compact"):
             row = found.get(f"memory-{features}-{size}")
             if row:
                 step = row["cpu_step"]
                 lines.append(
                     f"| {size} | {features} | {row['peak'] / 1e9:.1f} GB | {step:.1f} s | "
-                    f"{(coarse / 4 + fine) * step / 60:.0f} min | {following * step / 60:.1f} min |"
+                    + " | ".join(f"{count * step / 60:.1f} min" for count in counts)
+                    + " |"
                 )
     return [*lines, ""] if len(lines) > 6 else []
 

@@ -309,7 +309,8 @@ def _settings(asked: Mapping[str, Any], engine: EngineDescription) -> dict[str, 
     `convert` but these, the model and device that were chosen, and the versions of what computes."""
     settings = {key: value for key, value in asked.items() if key not in _NOT_SETTINGS}
     model = f"{engine.name} {engine.precision} {engine.fingerprint}"
-    return {**settings, "model": model, "device": engine.device, "version": f"{__version__}, PyAV {av.__version__}"}
+    version = f"{__version__}, PyAV {av.__version__}"
+    return {**settings, **engine.settings, "model": model, "device": engine.device, "version": version}
 
 
 _NOT_SETTINGS = {"source", "target", "model", "overwrite", "resume", "strict", "timeout", "progress"}

@@ -1,6 +1,6 @@
 """`videonst convert`: one file in, one file out; or many."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +25,7 @@ from videonst.errors import InputError
 
 if TYPE_CHECKING:
     from videonst.batch import Job
+    from videonst.pipeline import PipelineProgress
 
 
 def command(
@@ -158,20 +159,17 @@ def command(
             raise InputError("--steady is for the fast engines; --engine optimise holds film steady by itself")
         is_picture = not is_many and Path(target).suffix.lower() in PICTURE_SUFFIXES and not is_pattern(Path(target))
         with optimise.open_optimiser(
-            style, preset, is_picture=is_picture, is_many=is_many, overwrite=overwrite, label=Path(sources[0]).name,
-            options=own, model=model, device=device, stroke_scale=stroke_scale,
+            style, preset, is_picture=is_picture, is_many=is_many, files=(Path(sources[0]), Path(target)),
+            overwrite=overwrite, options=own, model=model, device=device, stroke_scale=stroke_scale,
         ) as (optimiser, progress, finish):  # fmt: skip
             options |= {"model": Stylizer(optimiser), "preset": None, "stroke_scale": 1.0}
             if is_many:
-                _convert_many(jobs, style, skip_existing, options)
-            else:
-                done = convert(sources[0], target, style, **options, **single, progress=progress)
-                finish(Path(target))
+                _convert_many(jobs, style, skip_existing, options, lambda: optimiser.is_interrupted)
+                return
+            done = convert(sources[0], target, style, **options, **single, progress=progress)
+            finish(Path(target))
         if optimiser.is_interrupted:
-            typer.echo(f"{target}: stopped early, the best so far is saved", err=True)
-            raise KeyboardInterrupt
-        if is_many:
-            return
+            _end_early(target)
     else:
         optimise.refuse_options(own)
         options |= {"model": load(model, device=device, engine=engine)}
@@ -186,11 +184,35 @@ def command(
     typer.echo(f"{target}: {summary}, {used.name} ({used.precision}) on {used.device}{lost}", err=True)
 
 
-def _convert_many(jobs: "Sequence[Job]", style: str | None, skip_existing: bool, options: dict[str, Any]) -> None:
+def _convert_many(
+    jobs: "Sequence[Job]",
+    style: str | None,
+    skip_existing: bool,
+    options: dict[str, Any],
+    is_interrupted: Callable[[], bool] = lambda: False,
+) -> None:
     from videonst.batch import convert_many
 
+    outcomes = []
     with many_progress(len(jobs)) as (begin, report):
-        outcomes = list(map(report, convert_many(jobs, style, skip_existing=skip_existing, begin=begin, **options)))
+
+        def begin_one(job: "Job") -> "Callable[[PipelineProgress], None]":
+            update = begin(
+                job
+            )  # raises a Ctrl-C that was lost, but not one that the engine has answered with a picture
+            return lambda progress: None if is_interrupted() else update(progress)
+
+        for outcome in convert_many(jobs, style, skip_existing=skip_existing, begin=begin_one, **options):
+            outcomes.append(report(outcome))
+            if is_interrupted():
+                break
     print_summary(outcomes)
+    if is_interrupted():
+        _end_early(outcomes[-1].job.target)
     if any(outcome.error for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _end_early(target: str | Path) -> None:
+    typer.echo(f"{target}: stopped early, the best so far is saved", err=True)
+    raise KeyboardInterrupt

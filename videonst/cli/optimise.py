@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -71,8 +71,8 @@ def open_optimiser(
     *,
     is_picture: bool,
     is_many: bool,
+    files: Sequence[Path],
     overwrite: bool,
-    label: str,
     options: Mapping[str, Any],
     **engine: Any,
 ) -> "Iterator[tuple[OptimiseEngine, Callable[[PipelineProgress], None], Callable[[Path], None]]]":
@@ -81,6 +81,8 @@ def open_optimiser(
     Args:
         style, preset: as typed.
         is_picture: a single picture is painted.
+        is_many: several inputs are.
+        files: input and output, where they are one each.
         options: as typed, by name.
         engine: further arguments of `OptimiseEngine`.
 
@@ -92,8 +94,10 @@ def open_optimiser(
     try:
         from videonst.optimise import OptimiseEngine
         from videonst.optimise.memory import parse_bytes
+        from videonst.optimise.paintings import find_paintings
         from videonst.optimise.watch import Recorder, check_plot, draw_losses, open_timelapse
         from videonst.perceptual import open_features
+        from videonst.styles import StyleMix
     except ModuleNotFoundError as error:
         raise InputError(f"--engine optimise needs {error.name}; run: pip install 'videonst[train]'") from error
     wanted = dict(options)
@@ -107,8 +111,15 @@ def open_optimiser(
         check_plot(plot)
     masks = _masks(wanted.pop("content_mask"), wanted.pop("style_mask"))
     memory = wanted.pop("memory")
+    mix, folder = StyleMix.parse(style), wanted.pop("paintings") or default_paintings()
+    used = [*files, *find_paintings(mix, folder).values(), *((masks[0], *masks[1]) if masks else ())]
+    for path in filter(None, (timelapse, preview, plot)):
+        if path.resolve() in [other.resolve() for other in used]:
+            raise InputError(f"{path} is read or written otherwise here; name another file")
+        used.append(path)
     features = open_features(wanted.pop("features") or "auto", wanted.pop("vgg"))
-    with open_timelapse(timelapse, overwrite=overwrite) as sink, _bars(label, is_picture=is_picture) as (steps, frames):
+    bars = _bars("" if is_many else files[0].name, is_film=not (is_picture or is_many))
+    with open_timelapse(timelapse, overwrite=overwrite) as sink, bars as (steps, frames):
         recorder = Recorder(preview, sink, keep_losses=plot is not None)
 
         def watch(progress: "Progress") -> None:
@@ -116,12 +127,12 @@ def open_optimiser(
             steps(progress)
 
         optimiser = OptimiseEngine(
-            style,
+            mix,
             plan,
             features=features,
             masks=masks,
             memory=parse_bytes(memory) if memory else None,
-            paintings=wanted.pop("paintings") or default_paintings(),
+            paintings=folder,
             start=wanted.pop("start_from"),
             seed=wanted.pop("seed") or 0,
             watch=watch,
@@ -178,9 +189,9 @@ def _masks(content: Path | None, style: list[Path] | None) -> tuple[Path, list[P
 
 @contextmanager
 def _bars(
-    label: str, *, is_picture: bool
+    label: str, *, is_film: bool
 ) -> "Iterator[tuple[Callable[[Progress], None], Callable[[PipelineProgress], None]]]":
-    """Progress on stderr: a bar for the steps, one for the frames; without a terminal a line now and then."""
+    """Progress on stderr: a bar for the steps, one for the frames of a film; without a terminal a line now and then."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
@@ -196,8 +207,8 @@ def _bars(
     told = time.monotonic()
     done = 0
     with bars:
-        film = None if is_picture else bars.add_task(label, total=None, state="")
-        steps = bars.add_task(label if is_picture else "steps", total=None, state="")
+        film = bars.add_task(label, total=None, state="") if is_film else None
+        steps = bars.add_task("steps" if is_film else label or "steps", total=None, state="")
 
         def stepped(progress: "Progress") -> None:
             nonlocal told
@@ -208,8 +219,8 @@ def _bars(
             bars.update(steps, completed=progress.step, total=progress.steps, state=state)
             if bars.disable and time.monotonic() - told >= LINE_SECONDS:
                 told = time.monotonic()
-                frame = "" if is_picture else f"frame {done + 1}, "
-                typer.echo(f"{label}: {frame}step {progress.step}/{progress.steps}, {state}", err=True)
+                begun = (f"{label}: " if label else "") + (f"frame {done + 1}, " if is_film else "")
+                typer.echo(f"{begun}step {progress.step}/{progress.steps}, {state}", err=True)
 
         def framed(progress: "PipelineProgress") -> None:
             nonlocal done

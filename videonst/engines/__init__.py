@@ -1,7 +1,7 @@
 """How one frame is repainted. Every engine follows the same small protocol; importing this package is cheap."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -40,6 +40,7 @@ class EngineDescription:
         device: where it really runs, such as "cpu" or "cuda".
         precision: arithmetic of the convolutions, "fp32", "fp16" or "int8".
         fingerprint: SHA-256 of the model file, empty where there is none.
+        settings: what else decides its pictures, by name, in values that JSON holds.
     """
 
     name: str
@@ -48,6 +49,7 @@ class EngineDescription:
     device: str
     precision: str
     fingerprint: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Engine(Protocol):

@@ -26,6 +26,9 @@ LEAST_RATE = 2.0**-10
 BLOW_UP = 10.0
 """Of the loss at the start: what is more counts as gone wrong, since L-BFGS has no line search here."""
 
+LEAST_START = 1e-3
+"""Loss that counts as that of the start where it is less: what is as wanted already can only grow."""
+
 Evaluate = Callable[[Tensor], tuple[Tensor, Losses]]
 Report = Callable[[int, Losses, Callable[[], Tensor]], None]
 """Called after every step with its number from 1, the losses there, and what gives the picture (1, 3, H, W) of now."""
@@ -84,7 +87,9 @@ class DivergedError(VideoNSTError):
     """
 
     def __init__(self, best: Tensor | None) -> None:
-        super().__init__("the loss is no number: lower --style-weight or --content-weight, or choose other --features")
+        super().__init__(
+            "the loss is no number or only grows: lower --style-weight or --content-weight, or choose other --features"
+        )
         self.best = best
 
 
@@ -130,7 +135,7 @@ def lbfgs(
         optimiser.step(closure)
         image, losses = seen[0]
         if step == 0 and math.isfinite(losses.total):
-            first = losses.total
+            first = max(losses.total, LEAST_START)
         if not losses.total < BLOW_UP * first or not bool(torch.isfinite(variable).all()):
             rate /= 2
             if rate < LEAST_RATE:

@@ -3,8 +3,11 @@
 import hashlib
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from videonst.engines import EngineDescription
@@ -86,6 +89,7 @@ class OptimiseEngine:
         self._device = pick_device(device)
         features = features if features is not None else open_features()
         layers = features.layers
+        weights = [value.float().cpu().numpy() for value in features.state_dict().values()]
         precision = "bf16" if plan.half and has_fast_bfloat16(self._device) else "fp32"
         if isinstance(features, Vgg19):
             features.average = plan.average_pooling
@@ -109,7 +113,17 @@ class OptimiseEngine:
             size=SizeRules(minimum=LEAST_SIDE),
             device=self._device,
             precision=precision,
-            fingerprint=_fingerprint(plan, pictures, labels, style_labels, start, seed, stroke_scale, model),
+            settings=_settings(
+                plan,
+                start=start or plan.start,
+                seed=seed,
+                stroke_scale=stroke_scale,
+                paintings=pictures,
+                content_mask=labels,
+                style_mask=style_labels,
+                features=weights,
+                start_model=model,
+            ),
         )
 
     def check(self, width: int, height: int) -> None:
@@ -120,8 +134,8 @@ class OptimiseEngine:
         self._painter.check(width, height)
 
     def stylize(self, frame: Frame, mix: StyleMix) -> Frame:
-        """The picture repainted, on its own. Ctrl-C ends the work early, with the best so far; the next picture, if
-        there is one, is not begun then.
+        """The picture repainted, on its own. Ctrl-C after the first step ends the work early, with the best so far,
+        and sets `is_interrupted`; the next call raises it instead of painting, once, so that a loop ends.
 
         Raises:
             InputError: as `check`; a style that was not given.
@@ -131,6 +145,7 @@ class OptimiseEngine:
         if mix.strength == 0:
             return frame
         if self.is_interrupted:
+            self.is_interrupted = False
             raise KeyboardInterrupt
         try:
             painted = self.paint(frame, mix, self.begin(frame, mix, self.choose_start(frame, mix)))
@@ -172,12 +187,17 @@ def has_fast_bfloat16(device: str) -> bool:
     return any(check() for check in checks if check)
 
 
-def _fingerprint(*parts: object) -> str:
+def _settings(plan: Preset, **others: object) -> dict[str, Any]:
+    """Everything that decides the pictures, by name; of what holds arrays, a hash."""
+    settings = {f"{name} of the preset": value for name, value in asdict(plan).items() if name != "name"}
+    return settings | {name: _digest(value) for name, value in others.items()}
+
+
+def _digest(value: object) -> object:
+    arrays = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else [value]
     digest = hashlib.sha256()
-    for part in parts:
-        for item in part.items() if isinstance(part, dict) else part if isinstance(part, list) else [part]:
-            digest.update(repr(item).encode())
-            for value in item if isinstance(item, tuple) else [item]:
-                if hasattr(value, "tobytes"):
-                    digest.update(value.tobytes())
+    for array in arrays:
+        if not isinstance(array, np.ndarray):
+            return value
+        digest.update(f"{array.shape} {array.dtype} ".encode() + array.tobytes())
     return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Film: each frame starts from the one before, moved along the flow, and is held to it (Ruder et al. 2016)."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
@@ -123,15 +124,13 @@ class Film:
         self._past, self._window, self._cuts = [], [], SceneCuts()
 
     def _begins_shot(self, frame: Frame, grey: Pixels, *, look_only: bool = False) -> bool:
-        if not self._past:
+        """Whether a shot begins here; it counts as seen unless `look_only`."""
+        cuts = copy.copy(self._cuts) if look_only else self._cuts
+        is_cut = cuts.is_cut(grey)
+        if is_cut or not self._past:
             return True
-        last = self._past[-1]
-        same = last.frame.pixels.shape == frame.pixels.shape and 0 <= frame.time - last.frame.time <= LONGEST_GAP
-        if look_only:
-            probe = SceneCuts()
-            probe.resume(last.grey, self._cuts.mean)
-            return not same or probe.is_cut(grey)
-        return self._cuts.is_cut(grey) or not same
+        last = self._past[-1].frame
+        return last.pixels.shape != frame.pixels.shape or not 0 <= frame.time - last.time <= LONGEST_GAP
 
     def _first_pass(self, frame: Frame, mix: StyleMix) -> Painted:
         grey = self._flow.prepare(frame.pixels)
@@ -163,17 +162,16 @@ class Film:
         for lag in self._preset.lags:
             if lag <= len(self._past):
                 moved, seen = self._carried(self._past[-lag], grey, frame)
-                weight = np.clip(seen - taken, 0, 1)
-                taken = np.minimum(taken + weight, 1)
-                held.append((moved, weight))
-        beginning = _blend(held[0][0], self._begin(frame, mix), held[0][1])
-        return self._painter.paint(frame.pixels, mix, beginning, steps=self._preset.next_steps, held=held)
+                held.append((moved, np.clip(seen - taken, 0, 1)))
+                taken = np.maximum(taken, seen)
+        steps = self._preset.following(1 - float(taken.mean()))
+        return self._painter.paint(frame.pixels, mix, _blend(held, self._begin(frame, mix)), steps=steps, held=held)
 
     def _again(self, painted: Painted, beside: Painted, mix: StyleMix, number: int) -> Painted:
         kept = self.store.get(painted.frame, str(number)) if self.store else None
         if kept is None:
             moved, seen = self._carried(beside, painted.grey, painted.frame)
-            beginning = _blend(moved, painted.result, BLEND * seen)
+            beginning = _blend([(moved, BLEND * seen)], painted.result)
             steps = [max(1, count // 2) for count in self._preset.next_steps]
             kept = self._painter.paint(painted.frame.pixels, mix, beginning, steps=steps, held=[(moved, seen)])
             if self.store:
@@ -191,6 +189,9 @@ class Film:
         return cast(Pixels, moved), cv2.resize(trusted, size, interpolation=cv2.INTER_LINEAR)
 
 
-def _blend(first: Pixels, second: Pixels, share: Plane) -> Pixels:
-    mixed = second + share[..., None] * (first.astype(np.float32) - second)
+def _blend(shares: Sequence[tuple[Pixels, Plane]], rest: Pixels) -> Pixels:
+    """Pictures by their shares, (H, W) each, that sum to 1 at most; what is left is of `rest`."""
+    mixed = rest.astype(np.float32)
+    for picture, share in shares:
+        mixed += share[..., None] * (picture.astype(np.float32) - rest)
     return cast(Pixels, np.rint(mixed).clip(0, 255).astype(np.uint8))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,6 +15,10 @@ from videonst.errors import InputError, VideoNSTError
 BYTES_PER_PIXEL = {"fp32": 2900, "bf16": 1450}
 """Growth of the peak with VGG-19: the activations up to relu5_1 that the gradient needs, and the largest gradients. In
 bf16 measured from 640x360 to 1280x720 (docs/benchmarks/offline.md), in fp32 twice that."""
+
+BYTES_PER_REGION = {"fp32": 500, "bf16": 250}
+"""For a pixel of the picture, of each region of a mask but the first: its share of the activations of the style layers,
+122 values, which the gradient needs."""
 
 HISTORY_BYTES_PER_PIXEL = 2 * 3 * 4
 """Of a step that L-BFGS remembers: the step and the change of the gradient, fp32 RGB."""
@@ -25,31 +30,41 @@ USABLE = 0.9
 """Share of the machine's memory that is taken where no limit is given."""
 
 
-def needed_bytes(width: int, height: int, *, half: bool, history: int = 0) -> int:
-    """What optimising a picture of this size takes at its peak."""
-    per_pixel = BYTES_PER_PIXEL["bf16" if half else "fp32"] + history * HISTORY_BYTES_PER_PIXEL
-    return FIXED_BYTES + width * height * per_pixel
+def needed_bytes(width: int, height: int, **work: Any) -> int:
+    """What optimising a picture of this size takes at its peak; `work` is as for `bytes_per_pixel`."""
+    return FIXED_BYTES + width * height * bytes_per_pixel(**work)
 
 
-def fitting_size(width: int, height: int, limit: int, *, half: bool, history: int = 0) -> tuple[int, int]:
+def bytes_per_pixel(*, half: bool, history: int = 0, regions: int = 1) -> int:
+    """Growth of the peak.
+
+    Args:
+        half: in bfloat16.
+        history: steps that L-BFGS remembers.
+        regions: of the mask.
+    """
+    precision = "bf16" if half else "fp32"
+    of_regions = (regions - 1) * BYTES_PER_REGION[precision]
+    return BYTES_PER_PIXEL[precision] + history * HISTORY_BYTES_PER_PIXEL + of_regions
+
+
+def fitting_size(width: int, height: int, limit: int, **work: Any) -> tuple[int, int]:
     """The largest (width, height) of the same shape, even, that `limit` bytes hold; (0, 0) where none does."""
-    per_pixel = (needed_bytes(1000, 1000, half=half, history=history) - FIXED_BYTES) / 1e6
+    per_pixel = bytes_per_pixel(**work)
     factor = min(1.0, (max(0.0, limit - FIXED_BYTES) / per_pixel / (width * height)) ** 0.5)
     return int(width * factor / 2) * 2, int(height * factor / 2) * 2
 
 
-def check_memory(
-    width: int, height: int, limit: int | None, *, half: bool, history: int = 0, device: str = "cpu"
-) -> None:
+def check_memory(width: int, height: int, limit: int | None, *, device: str = "cpu", **work: Any) -> None:
     """
     Raises:
         InputError: the picture needs more than `limit` bytes (None: the device has); the size that fits is named.
     """
     allowed = limit if limit is not None else device_bytes(device)
-    needed = needed_bytes(width, height, half=half, history=history)
+    needed = needed_bytes(width, height, **work)
     if allowed is None or needed <= allowed:
         return
-    fits = fitting_size(width, height, allowed, half=half, history=history)
+    fits = fitting_size(width, height, allowed, **work)
     advice = f"{fits[0]}x{fits[1]} fits: --resize {fits[0]}x{fits[1]}" if min(fits) >= LEAST_SIDE else "none fits"
     raise InputError(
         f"optimising {width}x{height} needs about {needed / 1e9:.1f} GB, "

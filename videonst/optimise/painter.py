@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from videonst.engines.colour import keep_colour
 from videonst.errors import InputError
 from videonst.frame import Pixels
 from videonst.optimise import descent
@@ -39,7 +40,7 @@ class Progress:
         losses: at the step.
         seconds_left: of this picture; None before the first steps.
         width, height: of the scale at work.
-        picture: gives the picture of now, RGB uint8, at the size of the scale.
+        picture: gives the picture of now, RGB uint8, at the size of the scale, its colours kept where that is asked.
         full_size: (width, height) of the picture when it is done.
     """
 
@@ -86,6 +87,7 @@ class Painter:
         self.preset, self.device, self._half = preset, device, half
         self._features, self._layers, self._paintings = features, layers, paintings
         self._labels, self._memory, self._watch = labels, memory, watch
+        self._regions = 1 if labels is None else len(np.unique(labels))
 
     def check(self, width: int, height: int) -> None:
         """
@@ -103,6 +105,7 @@ class Painter:
             self._memory,
             half=self._half,
             history=self.preset.history if self.preset.method == "lbfgs" else 0,
+            regions=self._regions,
             device=self.device,
         )
 
@@ -125,7 +128,7 @@ class Painter:
             held: earlier results at the place of now, and how far each pixel is to stay so, (H, W) in [0, 1].
 
         Raises:
-            Stopped: Ctrl-C; it holds the best so far.
+            Stopped: Ctrl-C after the first step; it holds the best so far.
             InputError, VideoNSTError: as `check`; out of memory; the loss is no number from the first step on.
         """
         height, width = photo.shape[:2]
@@ -133,39 +136,54 @@ class Painter:
         plan = _plan(width, height, steps)
         clock = _Clock([(size[0] * size[1], n) for size, n in plan])
         image = self._tensor(scaled(beginning, plan[0][0]))
-        with explained(width, height):
-            for size, count in plan:
-                objective = self._objective(photo, size, mix, held)
-                image = self._descend(_resized(image, size), objective, count, clock, (width, height))
+        latest: list[Callable[[], Tensor]] = []
+        try:
+            with explained(width, height):
+                for size, count in plan:
+                    objective = self._objective(photo, size, mix, held)
+                    small = scaled(photo, size) if mix.keep_colour else None
+                    report = self._reporter(clock, latest, size, (width, height), small)
+                    image = self._descend(_resized(image, size), objective, count, report, clock)
+        except KeyboardInterrupt as interruption:
+            if not latest:
+                raise
+            raise Stopped(_pixels(_resized(latest[-1](), (width, height)))) from interruption
         return _pixels(image)
 
     def _descend(
-        self, image: Tensor, objective: Objective, steps: int, clock: "_Clock", full_size: tuple[int, int]
+        self, image: Tensor, objective: Objective, steps: int, report: descent.Report, clock: "_Clock"
     ) -> Tensor:
-        """One scale. Ctrl-C raises `Stopped` with the best so far, at the full size."""
-        latest: list[Callable[[], Tensor]] = [image.clone]
-        height, width = image.shape[2:]
-
-        def report(step: int, losses: Losses, current: Callable[[], Tensor]) -> None:
-            latest[0] = current
-            left = clock.tick()
-            if self._watch:
-                self._watch(
-                    Progress(
-                        clock.step, clock.steps, losses, left, width, height, lambda: _pixels(current()), full_size
-                    )
-                )
-
+        """One scale."""
         try:
-            method = descent.METHODS[self.preset.method]
-            return method(image, objective, steps, report, **self.preset.of_method)
-        except KeyboardInterrupt as interruption:
-            raise Stopped(_pixels(_resized(latest[0](), full_size))) from interruption
+            return descent.METHODS[self.preset.method](image, objective, steps, report, **self.preset.of_method)
         except descent.DivergedError as error:
-            if error.best is None:
+            if not clock.step:
                 raise
             log.warning("stopped at step %d of %d: %s; the best so far is kept", clock.step, clock.steps, error)
-            return error.best
+            return image if error.best is None else error.best
+
+    def _reporter(
+        self,
+        clock: "_Clock",
+        latest: list[Callable[[], Tensor]],
+        size: tuple[int, int],
+        full_size: tuple[int, int],
+        colours: Pixels | None,
+    ) -> descent.Report:
+        """What is told of the steps at one scale: leaves in `latest` what gives the picture of now. `colours` are to be
+        kept in what is shown."""
+
+        def report(step: int, losses: Losses, current: Callable[[], Tensor]) -> None:
+            latest[:] = [current]
+            left = clock.tick()
+            if self._watch:
+                self._watch(Progress(clock.step, clock.steps, losses, left, *size, picture, full_size))
+
+        def picture() -> Pixels:
+            shown = _pixels(latest[0]())
+            return shown if colours is None else keep_colour(shown, colours)
+
+        return report
 
     def losses(self, photo: Pixels, mix: StyleMix, results: Sequence[Pixels]) -> list[Losses]:
         """Of pictures that are there already, of the same shape as `photo`."""

@@ -1,5 +1,6 @@
 """Paintings as styles: which picture a name stands for, and its statistics at the size of the work."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -16,11 +17,16 @@ from videonst.perceptual.losses import Statistics, blend, style_statistics
 from videonst.resize import scaled
 from videonst.sources import open_source
 from videonst.sources.image import read_picture
+from videonst.sources.source import is_address
 from videonst.styles import StyleMix, is_picture
 from videonst.training.data import list_paintings, to_tensor
 
 LEAST_PAINTING = 64
 """Pixels of the short side: with less there are no strokes to see."""
+
+MOST_KNOWN = 64
+"""Statistics that are kept, of a painting at a size and in a region, some 3 MB each: a batch may hold pictures of many
+sizes."""
 
 MOST_REGIONS = 16
 """Colours of a mask that stand for regions; what is blurred between them goes to the nearest."""
@@ -41,7 +47,9 @@ def find_paintings(mix: StyleMix, folder: Path | None) -> dict[str, Path]:
     for name, _ in mix.shares:
         if name in known:
             found[name] = known[name]
-        elif is_picture(name):
+        elif is_address(name):
+            raise InputError(f"paintings are read from files; fetch {name} first and name the file")
+        elif is_picture(name) or Path(name).expanduser().is_file():
             found[name] = Path(name).expanduser()
         elif folder:
             raise InputError(f"there is no painting {name!r} in {folder}; it has {', '.join(known)}")
@@ -57,8 +65,10 @@ def read_painting(path: Path) -> Pixels:
     """RGB, uint8: upright, what is transparent over white, of an animation the first picture.
 
     Raises:
-        InputError: unreadable, or too small.
+        InputError: unreadable, a folder, or too small.
     """
+    if path.is_dir():
+        raise InputError(f"the painting {path} is a folder; name a picture in it, or give it as --paintings")
     try:
         with open_source(path) as source:
             pixels = next(iter(source)).over_white().pixels
@@ -130,31 +140,51 @@ class Paintings:
                 region = torch.from_numpy(cv2.resize(mask, size, interpolation=cv2.INTER_AREA))[None, None].to(
                     self._device
                 )
+            if len(self._known) == MOST_KNOWN:
+                del self._known[next(iter(self._known))]
             found = self._features(to_tensor(scaled(picture, size)).to(self._device), self._layers)
             self._known[key] = style_statistics(found, region)
         return self._known[key]
 
 
 def read_masks(content: Path, paintings: Sequence[Path]) -> tuple[npt.NDArray[np.uint8], list[npt.NDArray[np.uint8]]]:
-    """The regions of a picture and of paintings, by label from 0: equal colours mean each other.
+    """The regions of a picture and of paintings, by label from 0: equal colours mean each other. What is of none of
+    them, such as a blurred edge, goes to the nearest colour; a flat colour that only a painting's mask has is a label
+    of its own, which nothing takes its style from.
 
     Raises:
         InputError: a mask that is unreadable, or has more colours than `MOST_REGIONS`.
     """
-    masks = [_read_mask(path) for path in (content, *paintings)]
-    packed = masks[0].astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    first, *others = (_read_mask(path) for path in (content, *paintings))
+    colours = _flat_colours(first, SAME_COLOUR if content.suffix.lower() in LOSSY_SUFFIXES else 0)
+    if not 1 <= len(colours) <= MOST_REGIONS:
+        raise InputError(f"the mask {content} has {len(colours)} colours; expected 2 to {MOST_REGIONS} flat ones")
+    apart = [float(np.abs(a - b).max()) for a, b in itertools.combinations(colours, 2)]
+    like = min([SAME_COLOUR, *(difference / 2 for difference in apart)])
+    return _labels(first, colours), [_labels(mask, _flat_colours(mask, like, colours)) for mask in others]
+
+
+def _flat_colours(
+    mask: Pixels, like: float, known: Sequence[npt.NDArray[np.float32]] = ()
+) -> list[npt.NDArray[np.float32]]:
+    """The known colours, then those of a mask, the most frequent first, that differ by more than `like` levels in some
+    channel from all before them."""
+    is_flat = (cv2.dilate(mask, _AROUND) == cv2.erode(mask, _AROUND)).all(2)  # no edge, blurred or not
+    packed = mask[is_flat].astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     found, counts = np.unique(packed, return_counts=True)
-    found = found[counts >= LEAST_SHARE * counts.sum()]
-    if not 1 <= len(found) <= MOST_REGIONS:
-        raise InputError(f"the mask {content} has {len(found)} colours; expected 2 to {MOST_REGIONS} flat ones")
-    colours = np.stack([found >> 16, found >> 8 & 255, found & 255], 1).astype(np.float32)
+    frequent = found[np.argsort(-counts, kind="stable")][: np.count_nonzero(counts >= LEAST_SHARE * is_flat.size)]
+    colours = list(known)
+    for value in frequent.tolist():
+        colour = np.array([value >> 16, value >> 8 & 255, value & 255], np.float32)
+        if all(np.abs(colour - other).max() > like for other in colours):
+            colours.append(colour)
+    return colours
 
-    def labels(pixels: Pixels) -> npt.NDArray[np.uint8]:
-        distances = [((pixels - colour) ** 2).sum(2) for colour in colours]
-        nearest: npt.NDArray[np.uint8] = np.argmin(distances, 0).astype(np.uint8)
-        return nearest
 
-    return labels(masks[0]), [labels(mask) for mask in masks[1:]]
+def _labels(mask: Pixels, colours: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.uint8]:
+    distances = [((mask - colour) ** 2).sum(2) for colour in colours]
+    nearest: npt.NDArray[np.uint8] = np.argmin(distances, 0).astype(np.uint8)
+    return nearest
 
 
 def _read_mask(path: Path) -> Pixels:
@@ -183,4 +213,12 @@ MOST_MASK = 2048
 """Pixels of the long side to which a mask is brought; borders of regions need be no finer."""
 
 LEAST_SHARE = 0.002
-"""Of a mask's pixels: what has less is taken for a blurred edge."""
+"""Of a mask's pixels: what has less is no region."""
+
+_AROUND = np.ones((3, 3), np.uint8)
+
+LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
+
+SAME_COLOUR = 24.0
+"""Levels by which a channel may differ within one colour of a mask that was saved as JPEG, and between the masks of
+content and painting; there less where the content's own colours are as near each other, as in maps of class numbers."""

@@ -22,7 +22,7 @@ class Preset:
         spectrum: of its variables, see `descent.lbfgs`.
         steps: evaluations of losses and gradient at each scale, coarse to fine; each scale has twice the side of the
             one before, the last one the picture's own size.
-        next_steps: the same for a frame that starts from the one before.
+        next_steps: the same for a frame that starts from the one before, where that shows all of it; see `following`.
         start: see `starts.STARTS`.
         distance: of the styles, in `losses.DISTANCES`.
         content_weight, style_weight, tv_weight, laplacian_weight: of the relative losses.
@@ -60,6 +60,14 @@ class Preset:
     def of_method(self) -> dict[str, float]:
         """Arguments of the method."""
         return {"history": self.history, "spectrum": self.spectrum} if self.method == "lbfgs" else {}
+
+    def following(self, anew: float) -> tuple[int, ...]:
+        """Steps of a frame that starts from those before, of whose area the share `anew` was not seen in them: to
+        `next_steps` comes that share of a first frame's, up to as many as that has. They are added at the full size,
+        since what was carried would lose its sharpness at another."""
+        first, following = sum(self.steps), sum(self.next_steps)
+        more = min(round(anew * first), max(0, first - following))
+        return *self.next_steps[:-1], self.next_steps[-1] + more
 
     def with_steps(self, total: int) -> "Preset":
         """The same with `total` steps for a first frame, shared among scales as before; for the next in proportion.

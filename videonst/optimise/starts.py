@@ -93,8 +93,10 @@ def open_start(name: str, painter: Painter, *, seed: int = 0, model: str = "fast
         model: whose output to start from, on the CPU.
 
     Raises:
-        InputError: another name, or no such model.
+        InputError: another name, a seed below 0, or no such model.
     """
+    if seed < 0:
+        raise InputError(f"the seed is {seed}; expected 0 or more")
     if name not in STARTS:
         raise InputError(f"unknown start {name!r}; expected one of {', '.join(STARTS)}")
     if name == "content":

@@ -1,5 +1,6 @@
 """VGG-19 as a feature extractor (Simonyan and Zisserman, 2015), frozen."""
 
+import pickle
 from collections.abc import Collection
 from pathlib import Path
 
@@ -81,6 +82,11 @@ def _download() -> nn.Sequential:
         raise InputError(
             f"cannot download torchvision's VGG-19 weights ({error}); fetch them once on a machine with network, "
             "or name a local file with --vgg FILE"
+        ) from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"torchvision's VGG-19 weights in {torch.hub.get_dir()} cannot be read; remove them, or name a local file "
+            "with --vgg FILE"
         ) from error
 
 

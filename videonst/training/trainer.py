@@ -68,9 +68,9 @@ def pick_device(name: str) -> str:
         InputError: cuda was asked for and does not work here.
     """
     if name not in {"auto", "cuda", "cpu"}:
-        raise InputError(f"unknown device {name!r} for training; expected auto, cuda or cpu")
+        raise InputError(f"unknown device {name!r} for torch; expected auto, cuda or cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("cuda does not work here: torch sees no NVIDIA GPU; train with --device cpu")
+        raise InputError("cuda does not work here: torch sees no NVIDIA GPU; use --device cpu")
     return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
