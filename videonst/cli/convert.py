@@ -197,9 +197,7 @@ def _convert_many(
     with many_progress(len(jobs)) as (begin, report):
 
         def begin_one(job: "Job") -> "Callable[[PipelineProgress], None]":
-            update = begin(
-                job
-            )  # raises a Ctrl-C that was lost, but not one that the engine has answered with a picture
+            update = begin(job)  # raises a Ctrl-C that was lost; one that the engine has answered is no error
             return lambda progress: None if is_interrupted() else update(progress)
 
         for outcome in convert_many(jobs, style, skip_existing=skip_existing, begin=begin_one, **options):
