@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import threading
 from fractions import Fraction
 
 import cv2
@@ -16,6 +17,7 @@ from videonst.errors import InputError
 from videonst.frame import Frame
 from videonst.styles import StyleMix
 from videonst.temporal import DEFAULT_STEADY, Stabiliser
+from videonst.temporal.carry import HostCarry
 from videonst.temporal.flow import PRESETS, DisFlow, trust
 from videonst.temporal.scene import SceneCuts
 from videonst.temporal.stabiliser import STATISTICS_DUE, STATISTICS_MEMORY, history_share, likeness
@@ -434,6 +436,73 @@ def test_errors_of_either_thread_arrive():
     steady.stylize(frames[0], MIX)
     with pytest.raises(InputError, match="unknown style 'c'"):
         steady.stylize(frames[1], StyleMix.parse("c"))
+
+
+def test_after_an_error_the_next_frame_is_painted_on_its_own():
+    frames, flow = pan(6), DisFlow()
+    for going in (lambda steady, frame: [steady.stylize(frame, MIX)], lambda steady, frame: steady.take(frame, MIX)):
+        steady, engine = Stabiliser(BoilingEngine(noise=0), flow=flow), BoilingEngine(noise=0)
+        going(steady, frames[0])
+        flow.flow = lambda first, second: 1 / 0
+        with pytest.raises(ZeroDivisionError):
+            [going(steady, frame) for frame in frames[1:3]]
+        del flow.flow
+        [alone] = [*going(steady, frames[3]), *steady.finish()]
+        assert alone.pts == 3
+        assert np.array_equal(alone.pixels, engine.stylize(frames[3], MIX).pixels)
+        assert len([*going(steady, frames[4]), *steady.finish()]) == 1
+
+
+def test_frames_that_are_taken_ahead_are_the_same():
+    """Moving, repeated, at the knob's 0 and the strength's, after a cut, at another size: each in its turn, and one
+    frame late at most."""
+    moving, other = pan(6), texture(seed=9)[:72, :96]
+    cut = [at(6 + i, 255 - noisy(other, i) // 2) for i in range(3)]
+    small = [at(11 + i, np.ascontiguousarray(frame.pixels[:48])) for i, frame in enumerate(pan(3))]
+    clip = [(frame, MIX, 0.75) for frame in [*moving, *cut]]
+    clip += [(at(9, cut[-1].pixels), MIX, 0.75), (at(10, moving[0].pixels), MIX.with_strength(0), 0.75)]
+    clip += [(frame, MIX, steady) for frame, steady in zip(small, (0.75, 0, 0.5), strict=True)]
+    one, ahead, found = Stabiliser(HoldingEngine()), Stabiliser(HoldingEngine()), []
+    expected = []
+    for count, (frame, mix, steady) in enumerate(clip, 1):
+        one.steady = ahead.steady = steady
+        expected.append(one.stylize(frame, mix))
+        found += ahead.take(frame, mix)
+        assert len(found) >= count - 1
+        assert ahead.last_painted == one.last_painted
+    assert one.engine.asked == ahead.engine.asked
+    state = ahead.state()
+    found += ahead.finish()
+    assert ahead.finish() == []
+    assert [frame.pts for frame in found] == [frame.pts for frame in expected] == list(range(len(clip)))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a.pixels, b.pixels)
+    for key, value in one.state().items():
+        np.testing.assert_array_equal(state[key], value)
+
+
+def test_a_frame_is_mixed_while_the_next_one_is_painted(monkeypatch):
+    painting = threading.Event()
+
+    class Watched(BoilingEngine):
+        def stylize(self, frame, mix):
+            if self.calls == 2:
+                painting.set()
+            return super().stylize(frame, mix)
+
+    def merge(self, *given):
+        if not mixed:
+            mixed.append(painting.wait(timeout=30))
+        return original(self, *given)
+
+    mixed: list[bool] = []
+    original = HostCarry.merge
+    monkeypatch.setattr(HostCarry, "merge", merge)
+    steady = Stabiliser(Watched())
+    given = [len(steady.take(frame, MIX)) for frame in pan(3)]
+    assert given == [0, 1, 1]
+    assert mixed == [True]
+    assert len(steady.finish()) == 1
 
 
 def test_knob_out_of_range():
