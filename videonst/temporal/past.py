@@ -27,15 +27,23 @@ LEAST_TRUSTED = 0.35
 
 @dataclass(frozen=True)
 class Alone:
-    """A frame that was painted on its own, as `pixels` with `mix` by `engine`, and the `painting`."""
+    """A frame that was `painted` on its own, or is being painted: its `pixels`, with `mix` by `engine`."""
 
     pixels: Pixels
     mix: StyleMix
     engine: Engine
-    painting: Pixels
+    painted: Future[Frame]
 
     def shows(self, frame: Frame, mix: StyleMix, engine: Engine) -> bool:
         return self.engine is engine and self.mix == mix and same(self.pixels, frame.pixels)
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A `painting` by the engine, alone, and the `statistics` it was normalised with; None where it holds none."""
+
+    painting: Pixels | OnDevice
+    statistics: Statistics | OnDevice | None
 
 
 @dataclass(frozen=True)
@@ -57,38 +65,41 @@ class Steadied:
 
 @dataclass(frozen=True)
 class Past:
-    """What is remembered of the frame before. What lies on a device is kept with the engine that it came from.
+    """What is remembered of the frame before. What lies on a device is kept with the engine that it came from. What is
+    a `Future` may be under way still.
 
     Attributes:
         frame: the input.
         keep_colour: of its mixture.
         grey: as the flow wants it.
-        painting: by the engine, alone.
+        painted: by the engine.
         weights: of its mixture.
-        steadied: perhaps under way still.
+        steadied: what was shown.
         weights_held: mean mixture of the paintings in the history.
         engine: that painted.
-        statistics: of its normalisation, None where it holds none.
-        due: weight that is left to them, with what they have not taken in since they last did.
-        found: perhaps under way still.
+        kept: statistics of its normalisation that were held entirely, None where the frame's own count.
+        due: weight that is left to the statistics, with what they have not taken in since they last did.
+        found: how it came from the one before it.
     """
 
     frame: Frame
     keep_colour: bool
     grey: Pixels
-    painting: Pixels | OnDevice
+    painted: Future[Painted]
     weights: Weights
     steadied: Future[Steadied]
     weights_held: Weights
     engine: Engine
-    statistics: Statistics | OnDevice | None
+    kept: Statistics | OnDevice | None
     due: float
     found: Future[Found]
 
     @property
     def held(self) -> Statistics | OnDevice | None:
-        """The statistics, where the frame had enough in common with the one before."""
-        return self.statistics if self.found.result().way.trust.mean() >= LEAST_TRUSTED else None
+        """The statistics for the next frame; None where this one had too little in common with the one before."""
+        if self.found.result().way.trust.mean() < LEAST_TRUSTED:
+            return None
+        return self.painted.result().statistics if self.kept is None else self.kept
 
     @property
     def owed(self) -> Field | None:

@@ -2,10 +2,10 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from fractions import Fraction
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import cv2
 import numpy as np
@@ -32,7 +32,7 @@ from videonst.temporal.flow import (
     in_full_pixels,
     trust,
 )
-from videonst.temporal.past import Alone, Found, Past, Steadied, Weights, at_hand
+from videonst.temporal.past import Alone, Found, Painted, Past, Steadied, Weights, at_hand
 from videonst.temporal.scene import SceneCuts
 
 DEFAULT_STEADY = 0.75
@@ -61,11 +61,13 @@ UNLIKE = 0.5
 FOLLOWED = 1.0
 """Change of exposure between two frames, levels, at which half of the painting's own change of mean is followed."""
 
-AHEAD = 1
-"""Frames of a file that may be steadied still while the engine paints the next one."""
-
 _INNER = "engine."
 """Before the keys of the engine's own memory."""
+
+_NOTHING_FOUND = Found(STANDSTILL, None)
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 
 class Stabiliser:
@@ -74,8 +76,8 @@ class Stabiliser:
 
     The previous painting is carried along the motion of the input and mixed into the new one, as far as the motion can
     be trusted. Flow and warping need only what is there before the new painting, so they run beside the engine: no
-    frame is delayed. With `take`, mixing runs beside the engine's work on the next frame as well; the frames are the
-    same, bit for bit. Method, cost and limits: docs/steady.md.
+    frame is delayed. With `take`, mixing runs beside the engine's work on the next frames as well; the result is the
+    same. Method, cost and limits: docs/steady.md.
 
     To be called from one thread at a time; `steady` may be set from any.
 
@@ -83,6 +85,7 @@ class Stabiliser:
         engine: what repaints.
         steady: 0 (each frame on its own, bit for bit what the engine paints) to 1 (hold still).
         flow: what finds the motion; None takes `DisFlow()`.
+        painters: frames that the engine paints at once, as far as `take` is given them; see `PaintsSideBySide`.
 
     Attributes:
         engine: as given; may be replaced between frames by one with the same styles, such as a faster tier.
@@ -92,12 +95,18 @@ class Stabiliser:
         InputError: `steady` out of range.
     """
 
-    def __init__(self, engine: Engine, *, steady: float = DEFAULT_STEADY, flow: FlowProvider | None = None) -> None:
+    def __init__(
+        self, engine: Engine, *, steady: float = DEFAULT_STEADY, flow: FlowProvider | None = None, painters: int = 1
+    ) -> None:
         self.engine = engine
         self.steady = steady
         self._flow = flow or DisFlow()
         self._names = [style.name for style in engine.description.styles]
-        self._beside = ThreadPoolExecutor(2, thread_name_prefix="videonst-flow")  # one may wait for the other
+        self._seeking = ThreadPoolExecutor(1, thread_name_prefix="videonst-flow")
+        self._carrying = ThreadPoolExecutor(1, thread_name_prefix="videonst-history")
+        self._painters = ThreadPoolExecutor(painters, thread_name_prefix="videonst-paint") if painters > 1 else None
+        self._ahead = painters + (painters > 1)
+        self._finding: Future[Found] = at_hand(_NOTHING_FOUND)
         self._under_way: deque[tuple[Frame, Future[Steadied]]] = deque()
         self.reset()
 
@@ -138,14 +147,14 @@ class Stabiliser:
         return repainted
 
     def take(self, frame: Frame, mix: StyleMix) -> list[Frame]:
-        """Paints the next frame, and gives those that are steady by now: up to `AHEAD` fewer than were taken.
+        """Paints the next frame, and gives those that are steady by now: up to `painters` fewer than were taken.
 
         Raises:
             InputError, VideoNSTError: as `stylize`.
         """
         with self._forgetting():
             self._under_way.append((frame, self._begin(frame, mix)))
-            return [self._next() for _ in range(len(self._under_way) - AHEAD)]
+            return [self._next() for _ in range(len(self._under_way) - self._ahead)]
 
     def finish(self) -> list[Frame]:
         """The frames that were taken and not given yet."""
@@ -159,19 +168,20 @@ class Stabiliser:
         past = self._past
         if past is None:
             return state
+        held = past.held
         return (
             state
             | {
                 "frame": past.frame.pixels,
                 "time": [past.frame.time.numerator, past.frame.time.denominator],
                 "keep_colour": past.keep_colour,
-                "painting": on_host(past.painting),
+                "painting": on_host(past.painted.result().painting),
                 "weights": past.weights,
                 "history": on_host(past.steadied.result().history),
                 "weights_held": past.weights_held,
                 "mean_difference": self._cuts.mean,
             }
-            | ({} if past.held is None else {"statistics": _array(past.held), "due": past.due})
+            | ({} if held is None else {"statistics": _array(held), "due": past.due})
             | ({} if past.owed is None else {"owed": past.owed})
         )
 
@@ -186,23 +196,22 @@ class Stabiliser:
         frame = Frame(state["frame"], pts=time.numerator, time_base=Fraction(1, time.denominator))
         grey = self._flow.prepare(frame.pixels)
         self._past = Past(
-            frame, state["keep_colour"], grey, state["painting"], state["weights"],
-            at_hand(Steadied(state["history"], whole(state["history"]))), state["weights_held"], self.engine,
-            state.get("statistics"), state.get("due", 1.0), at_hand(Found(STANDSTILL, state.get("owed"))),
+            frame, state["keep_colour"], grey, at_hand(Painted(state["painting"], state.get("statistics"))),
+            state["weights"], at_hand(Steadied(state["history"], whole(state["history"]))), state["weights_held"],
+            self.engine, None, state.get("due", 1.0), at_hand(Found(STANDSTILL, state.get("owed"))),
         )  # fmt: skip
         self._cuts.resume(grey, state["mean_difference"])
 
     def _begin(self, frame: Frame, mix: StyleMix) -> Future[Steadied]:
         """Paints the frame, while its motion is found and the history is brought along; and what shows it steadied."""
-        if self._past:
-            wait((self._past.found,))  # the flow is asked for one pair at a time
+        wait((self._finding,))  # the flow is asked for one pair at a time
         self.last_painted = True
         share = history_share(self._steady)
         if share == 0 or mix.strength == 0:  # the knob at 0; the photograph untouched
             alone = self._alone
             self.reset()
             self._alone = self._paint_alone(frame, mix, alone)
-            return at_hand(Steadied(self._alone.painting, self._alone.painting))
+            return self._carrying.submit(_as_painted, self._alone.painted)
         weights = mix.weights(self._names)
         if self._past and not self._past.leads_to(frame, mix):
             self.reset()
@@ -214,27 +223,25 @@ class Stabiliser:
         alike = likeness(past.weights_held, weights) if past else 0.0
         share, hold = alike * share, alike * (1 - (1 - share) / STATISTICS_MEMORY)
         carry = carry_for(self.engine, mix.keep_colour)
+        found, kept, due = at_hand(_NOTHING_FOUND), None, 1.0
         if past and repeated:
             self.last_painted = False
-            painting, statistics, due = past.painting, past.held, past.due
-            steadied = self._beside.submit(_settle, carry, past, share)
+            painted, kept, due = past.painted, past.held, past.due
             found = at_hand(Found(STANDSTILL, None if past.owed is None else past.owed * np.float32(share)))
+            steadied = self._carrying.submit(_settle, carry, past, share)
         elif past and share > 0:
-            found = self._beside.submit(self._find, past, grey, frame, share)
-            moved = self._beside.submit(_move, carry, past, found)
-            try:
-                painting, statistics, due = self._paint(frame, grey, mix, past, hold, carry.on_device)
-            except BaseException:
-                wait((moved,))
-                raise
-            steadied = self._beside.submit(_merge, carry, painting, moved, found, share)
+            self._finding = found = self._seeking.submit(self._find, past, grey, frame, share)
+            moved = self._carrying.submit(_move, carry, past, found)
+            held, hold, due = self._holding(past, grey, hold)
+            kept = held if hold == 1 else None
+            painted = self._paint(frame, mix, held, hold, carry.on_device)
+            steadied = self._carrying.submit(_merge, carry, painted, moved, found, share)
         else:
-            painting, statistics, due = self._paint(frame, grey, mix, None, 0)
-            history = on_host(painting).astype(np.float32)
-            steadied, found = at_hand(Steadied(history, whole(history))), at_hand(Found(STANDSTILL, None))
-        held = share * past.weights_held + (1 - share) * weights if past else weights
+            painted = self._paint(frame, mix, None, 0, on_device=False)
+            steadied = self._carrying.submit(_anew, painted)
+        weights_held = share * past.weights_held + (1 - share) * weights if past else weights
         self._past = Past(
-            frame, mix.keep_colour, grey, painting, weights, steadied, held, self.engine, statistics, due, found
+            frame, mix.keep_colour, grey, painted, weights, steadied, weights_held, self.engine, kept, due, found
         )
         return steadied
 
@@ -253,29 +260,30 @@ class Stabiliser:
             self.reset()
             raise
 
+    def _holding(self, past: Past, grey: Pixels, hold: float) -> tuple[Statistics | OnDevice | None, float, float]:
+        """The statistics of the shot and how far to hold them, where the engine can; and `Past.due`."""
+        if not isinstance(self.engine, HoldsStatistics) or past.engine is not self.engine or past.held is None:
+            return None, hold, 1.0
+        hold *= past.due * (1 - _followed(exposure_change(past.grey, grey)))
+        return (past.held, 1.0, hold) if hold > STATISTICS_DUE else (past.held, hold, 1.0)
+
     def _paint(
-        self, frame: Frame, grey: Pixels, mix: StyleMix, past: Past | None, hold: float, on_device: bool = False
-    ) -> tuple[Pixels | OnDevice, Statistics | OnDevice | None, float]:
-        """What the engine makes of the frame, with the statistics of the shot held where it can; and `Past.due`."""
-        held, due = None, 1.0
-        if past and past.engine is self.engine and past.held is not None:
-            held = past.held
-            hold *= past.due * (1 - _followed(exposure_change(past.grey, grey)))
-            if hold > STATISTICS_DUE:
-                hold, due = 1.0, hold
-        if on_device and isinstance(self.engine, KeepsOnDevice):
-            return *self.engine.stylize_on_device(frame, mix, held, hold), due
-        if not isinstance(self.engine, HoldsStatistics):
-            return self.engine.stylize(frame, mix).pixels, None, due
-        painted, used = self.engine.stylize_holding(frame, mix, _array(held), hold)
-        return painted.pixels, used, due
+        self, frame: Frame, mix: StyleMix, held: Statistics | OnDevice | None, hold: float, on_device: bool
+    ) -> Future[Painted]:
+        return self._at_once(_painted, self.engine, frame, mix, held, hold, on_device)
 
     def _paint_alone(self, frame: Frame, mix: StyleMix, before: Alone | None) -> Alone:
         """What the engine makes of the frame; of the same frame again nothing new."""
         if before and before.shows(frame, mix, self.engine):
             self.last_painted = False
             return before
-        return Alone(frame.pixels, mix, self.engine, self.engine.stylize(frame, mix).pixels)
+        return Alone(frame.pixels, mix, self.engine, self._at_once(self.engine.stylize, frame, mix))
+
+    def _at_once(self, work: Callable[_Given, _Result], *given: _Given.args, **named: _Given.kwargs) -> Future[_Result]:
+        """Work of the engine: beside that on other frames where it paints several, else here and now."""
+        if self._painters:
+            return self._painters.submit(work, *given, **named)
+        return at_hand(work(*given, **named))
 
     def _find(self, past: Past, grey: Pixels, frame: Frame, share: float) -> Found:
         """How the picture came from the frame before. Runs beside the engine, as the functions below."""
@@ -288,20 +296,43 @@ class Stabiliser:
         return Found(Way(motion, trusted, _followed(exposure)), owed)
 
 
+def _painted(
+    engine: Engine, frame: Frame, mix: StyleMix, held: Statistics | OnDevice | None, hold: float, on_device: bool
+) -> Painted:
+    """What the engine makes of the frame, with the statistics of the shot held where it can."""
+    if on_device and isinstance(engine, KeepsOnDevice):
+        return Painted(*engine.stylize_on_device(frame, mix, held, hold))
+    if not isinstance(engine, HoldsStatistics):
+        return Painted(engine.stylize(frame, mix).pixels, None)
+    painting, used = engine.stylize_holding(frame, mix, _array(held), hold)
+    return Painted(painting.pixels, used)
+
+
 def _move(carry: Carry, past: Past, found: Future[Found]) -> Levels | OnDevice:
     """The history where the picture is by now."""
     return carry.move(past.steadied.result().history, found.result().way)
 
 
 def _merge(
-    carry: Carry, painting: Pixels | OnDevice, moved: Future[Levels | OnDevice], found: Future[Found], share: float
+    carry: Carry, painted: Future[Painted], moved: Future[Levels | OnDevice], found: Future[Found], share: float
 ) -> Steadied:
-    return Steadied(*carry.merge(painting, moved.result(), found.result().way, share))
+    return Steadied(*carry.merge(painted.result().painting, moved.result(), found.result().way, share))
 
 
 def _settle(carry: Carry, past: Past, share: float) -> Steadied:
     """The same frame again."""
-    return Steadied(*carry.settle(past.painting, past.steadied.result().history, share))
+    return Steadied(*carry.settle(past.painted.result().painting, past.steadied.result().history, share))
+
+
+def _anew(painted: Future[Painted]) -> Steadied:
+    """Without a past."""
+    history = on_host(painted.result().painting).astype(np.float32)
+    return Steadied(history, whole(history))
+
+
+def _as_painted(frame: Future[Frame]) -> Steadied:
+    pixels = frame.result().pixels
+    return Steadied(pixels, pixels)
 
 
 def history_share(steady: float) -> float:
