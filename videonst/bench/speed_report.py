@@ -70,14 +70,15 @@ def tables(report: Mapping[str, Any]) -> str:
         network = row["stages"]["network"]
         times = [_ms(row["stages"].get(stage)) for stage in stages]
         floor = [_number(row["floor_ms"]), _number(row["from_floor"])]
-        alone.append([*_names(row), *times, _percentiles(network), f"{1000 / network['ms']:.1f}", *floor])
+        many = f"{_ms(row['at_once'])} ({row['painters']})" if row.get("at_once") else ""
+        alone.append([*_names(row), *times, _percentiles(network), f"{1000 / network['ms']:.1f}", many, *floor])
     together = []
     for row in rows:
         rates = [f"{row['fps']:.1f}", _number(row["bound_ms"]), f"{row['reached']:.2f}", f"{row['overlap']:.2f}"]
         delay = [_ms(row["delay"]), _percentiles(row["delay"])]
         together.append([*_names(row), _ms(row["whole"]), *rates, *delay, _number(row["peak_mb"], 0)])
     percentiles = "p50 / p95 / p99"
-    head = [*_HEAD, *stages, f"network {percentiles}", "network fps", "floor", "times the floor"]
+    head = [*_HEAD, *stages, f"network {percentiles}", "network fps", "several at once", "floor", "times the floor"]
     whole = ["whole", "fps", "bound", "reached", "over slowest stage", "delay", f"delay {percentiles}", "peak MB"]
     parts = [_table(head, alone), _table([*_HEAD, *whole], together)]
     if "start_up_s" in report:
