@@ -189,7 +189,8 @@ def test_paintings_and_history_stay_on_the_device(leaving, portrait, monkeypatch
     assert [value.numpy().dtype for value in down] == [np.uint8] * 2
     past = steady._past
     assert past is not None
-    assert not any(isinstance(value, np.ndarray) for value in (past.painting, past.history, past.statistics))
+    kept = past.painted.result().painting, past.steadied.result().history, past.held
+    assert not any(isinstance(value, np.ndarray) for value in kept)
 
 
 def test_what_does_not_steady_is_the_engine_alone(engine, leaving, portrait):

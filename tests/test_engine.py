@@ -129,6 +129,27 @@ def test_a_model_file_without_statistics_paints_as_ever(engine, monkeypatch):
     assert statistics is None
 
 
+@pytest.mark.parametrize(
+    ("threads", "size", "painters", "each"),
+    [(4, (64, 48), 4, 1), (4, (1280, 720), 2, 2), (4, (1920, 1080), 1, 4), (1, (64, 48), 1, 1), (5, (1280, 720), 2, 2)],
+)
+def test_small_frames_are_painted_side_by_side(small_model, threads, size, painters, each):
+    """On a processor, each by its share of the cores; to the same picture."""
+    engine = OnnxEngine(small_model, "cpu", threads)
+    beside, count = engine.side_by_side(*size)
+    assert count == painters
+    assert beside.session.get_session_options().intra_op_num_threads == each
+    assert beside.description == engine.description
+    frame, mix = picture(48, 64), StyleMix.parse("a")
+    painted, expected = (one.stylize(frame, mix).pixels.astype(int) for one in (beside, engine))
+    assert np.abs(painted - expected).max() <= 1
+
+
+def test_a_device_paints_one_frame_after_the_other(engine, monkeypatch):
+    monkeypatch.setattr(engine, "_device", "cuda")
+    assert engine.side_by_side(64, 48) == (engine, 1)
+
+
 def test_description(engine):
     description = engine.description
     assert (description.name, description.device, description.precision) == ("tiny", "cpu", "fp32")

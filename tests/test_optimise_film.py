@@ -89,8 +89,8 @@ def test_a_flow_of_other_proportions_moves_pictures_as_far():
     assert np.abs(moved.astype(int) - now)[:, 8:-12].max() <= 1
     engineless = SimpleNamespace(description=SimpleNamespace(styles=()))
     steadied = Stabiliser(engineless, flow=provider)
-    past = SimpleNamespace(history=before.astype(np.float32), grey=past.grey, owed=None)
-    history, *_ = steadied._move(HostCarry(), past, grey, Frame(now))
+    found = steadied._find(SimpleNamespace(grey=past.grey, owed=None), grey, Frame(now), share=1)
+    history = HostCarry().move(before.astype(np.float32), found.way)
     assert np.abs(history - now)[:, 8:-12].max() <= 1
 
 

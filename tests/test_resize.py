@@ -15,6 +15,7 @@ from videonst.cli import app
 from videonst.engines import EngineDescription
 from videonst.engines.colour import keep_colour
 from videonst.engines.metadata import SizeRules
+from videonst.engines.onnx import OnnxEngine
 from videonst.engines.strokes import StrokeScaled
 from videonst.errors import InputError
 from videonst.frame import Frame
@@ -174,3 +175,15 @@ def test_the_command_line_takes_both(tmp_path, small_model):
     assert result.exit_code == 0, result.output
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert (container.streams.video[0].width, container.streams.video[0].height) == (48, 32)
+
+
+def test_bold_strokes_are_painted_side_by_side(small_model):
+    """As many at once as there are of the small pictures that the network works on."""
+    engine = StrokeScaled(OnnxEngine(small_model, "cpu", threads=4), 2)
+    beside, painters = engine.side_by_side(1920, 1080)
+    assert painters == 4
+    frame = Frame(np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8))
+    painted, expected = (one.stylize(frame, StyleMix.parse("a")).pixels.astype(int) for one in (beside, engine))
+    assert np.abs(painted - expected).max() <= 1
+    alone = StrokeScaled(Inverting(), 2)
+    assert alone.side_by_side(64, 48) == (alone, 1)

@@ -132,8 +132,9 @@ def test_the_stabiliser_is_measured_where_it_works(small_model, memory):
     stage = stages.Stabilising(engine, frames, painted, mix, "fast")
     stage.next()
     past = stage._stabiliser._past
-    assert [isinstance(value, np.ndarray) for value in (past.painting, past.history)] == [memory is None] * 2
-    np.testing.assert_array_equal(on_host(past.painting), painted[1].pixels)
+    painting, history = past.painted.result().painting, past.steadied.result().history
+    assert [isinstance(value, np.ndarray) for value in (painting, history)] == [memory is None] * 2
+    np.testing.assert_array_equal(on_host(painting), painted[1].pixels)
 
 
 def test_sample_frames_go_on_for_ever():

@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import threading
 from fractions import Fraction
 
 import cv2
@@ -17,6 +18,7 @@ from videonst.errors import InputError
 from videonst.frame import Frame
 from videonst.styles import StyleMix
 from videonst.temporal import DEFAULT_STEADY, Stabiliser
+from videonst.temporal.carry import HostCarry
 from videonst.temporal.flow import PRESETS, DisFlow, in_full_pixels, trust
 from videonst.temporal.scene import SceneCuts
 from videonst.temporal.stabiliser import STATISTICS_DUE, STATISTICS_MEMORY, history_share, likeness
@@ -312,7 +314,7 @@ def test_statistics_are_held_over_a_shot():
     steady = Stabiliser(engine)
     for index in range(3):
         steady.stylize(at(index, noisy(picture, index)), MIX)
-    assert engine.asked == [(None, 0), (1, 1), (2, 1)]
+    assert engine.asked == [(None, 0), (1, 1), (1, 1)]
     steady.stylize(at(3, noisy(picture, 3) + 10), MIX)
     assert engine.asked[3][1] < 0.1
     steady.stylize(at(4, 255 - noisy(picture, 4) // 2), MIX)
@@ -435,6 +437,104 @@ def test_errors_of_either_thread_arrive():
     steady.stylize(frames[0], MIX)
     with pytest.raises(InputError, match="unknown style 'c'"):
         steady.stylize(frames[1], StyleMix.parse("c"))
+
+
+def test_after_an_error_the_next_frame_is_painted_on_its_own():
+    frames, flow = pan(6), DisFlow()
+    for going in (lambda steady, frame: [steady.stylize(frame, MIX)], lambda steady, frame: steady.take(frame, MIX)):
+        steady, engine = Stabiliser(BoilingEngine(noise=0), flow=flow), BoilingEngine(noise=0)
+        going(steady, frames[0])
+        flow.flow = lambda first, second: 1 / 0
+        with pytest.raises(ZeroDivisionError):
+            [going(steady, frame) for frame in frames[1:3]]
+        del flow.flow
+        [alone] = [*going(steady, frames[3]), *steady.finish()]
+        assert alone.pts == 3
+        assert np.array_equal(alone.pixels, engine.stylize(frames[3], MIX).pixels)
+        assert len([*going(steady, frames[4]), *steady.finish()]) == 1
+
+
+class MeanEngine(BoilingEngine):
+    """Paints a frame always alike, with the statistics of the mean; what it was asked for by moment."""
+
+    def __init__(self) -> None:
+        super().__init__(noise=0)
+        self.asked: dict[Fraction, tuple[bool, float]] = {}
+
+    def stylize_holding(self, frame, mix, statistics, hold):
+        self.asked[frame.time] = statistics is None, hold
+        own = np.full((1, 1), frame.pixels.mean(), np.float32)
+        used = own if statistics is None else own + np.float32(hold) * (statistics - own)
+        noise = np.random.default_rng(frame.pts).normal(0, 12, frame.pixels.shape)
+        painted = self.stylize(frame, mix).pixels * (used / own) + noise
+        return frame.with_pixels(np.clip(np.round(painted), 0, 255).astype(np.uint8)), used
+
+
+@pytest.mark.parametrize("painters", [1, 2, 3])
+def test_frames_that_are_taken_ahead_are_the_same(painters):
+    """Moving, repeated, at the knob's 0 and the strength's, after a cut, at another size, statistics due: each in its
+    turn, and no more on the way than are painted at once, and one."""
+    moving, other = pan(24), texture(seed=9)[:72, :96]
+    cut = [at(24 + i, 255 - noisy(other, i) // 2) for i in range(3)]
+    small = [at(29 + i, np.ascontiguousarray(frame.pixels[:48])) for i, frame in enumerate(pan(3))]
+    clip = [(frame, MIX, 0.75) for frame in [*moving, *cut]]
+    clip += [(at(27, cut[-1].pixels), MIX, 0.75), (at(28, moving[0].pixels), MIX.with_strength(0), 0.75)]
+    clip += [(frame, MIX, steady) for frame, steady in zip(small, (0.75, 0, 0.5), strict=True)]
+    one, ahead = Stabiliser(MeanEngine()), Stabiliser(MeanEngine(), painters=painters)
+    expected, found = [], []
+    for count, (frame, mix, steady) in enumerate(clip, 1):
+        one.steady = ahead.steady = steady
+        expected.append(one.stylize(frame, mix))
+        found += ahead.take(frame, mix)
+        assert len(found) >= count - painters - 1
+        assert ahead.last_painted == one.last_painted
+    state = ahead.state()
+    found += ahead.finish()
+    assert ahead.finish() == []
+    assert one.engine.asked == ahead.engine.asked
+    assert any(0 < hold < 1 for _, hold in one.engine.asked.values())
+    assert [frame.pts for frame in found] == [frame.pts for frame in expected] == list(range(len(clip)))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a.pixels, b.pixels)
+    for key, value in one.state().items():
+        np.testing.assert_array_equal(state[key], value)
+
+
+def test_frames_are_painted_side_by_side():
+    both = threading.Barrier(2)
+
+    class Meeting(BoilingEngine):
+        def stylize(self, frame, mix):
+            both.wait(timeout=30)
+            return super().stylize(frame, mix)
+
+    steady = Stabiliser(Meeting(noise=0), painters=2)
+    given = [*(frame for taken in pan(4) for frame in steady.take(taken, MIX)), *steady.finish()]
+    assert [frame.pts for frame in given] == [0, 1, 2, 3]
+
+
+def test_a_frame_is_mixed_while_the_next_one_is_painted(monkeypatch):
+    painting = threading.Event()
+
+    class Watched(BoilingEngine):
+        def stylize(self, frame, mix):
+            if self.calls == 2:
+                painting.set()
+            return super().stylize(frame, mix)
+
+    def merge(self, *given):
+        if not mixed:
+            mixed.append(painting.wait(timeout=30))
+        return original(self, *given)
+
+    mixed: list[bool] = []
+    original = HostCarry.merge
+    monkeypatch.setattr(HostCarry, "merge", merge)
+    steady = Stabiliser(Watched())
+    given = [len(steady.take(frame, MIX)) for frame in pan(3)]
+    assert given == [0, 1, 1]
+    assert mixed == [True]
+    assert len(steady.finish()) == 1
 
 
 def test_knob_out_of_range():

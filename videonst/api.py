@@ -12,7 +12,7 @@ import av
 import cv2
 
 from videonst import __version__
-from videonst.engines import ClipEngine, Engine, EngineDescription, LooksAhead, Stores
+from videonst.engines import ClipEngine, Engine, EngineDescription, LooksAhead, PaintsSideBySide, Stores
 from videonst.engines.none import NoneEngine
 from videonst.engines.onnx import OnnxEngine
 from videonst.engines.strokes import StrokeScaled
@@ -22,7 +22,7 @@ from videonst.pipeline import PipelineProgress, run
 from videonst.resize import Resize, resized
 from videonst.sinks import Resumable, Sink, open_sink
 from videonst.sinks.stdout import DEFAULT_STREAM_FORMAT
-from videonst.sources import Source, open_source
+from videonst.sources import Source, SourceInfo, open_source
 from videonst.sources.remaining import Remaining
 from videonst.styles import StyleMix
 from videonst.temporal import DEFAULT_STEADY, Stabiliser
@@ -192,10 +192,10 @@ def convert(
     if stylizer.styles and stroke_scale != 1:
         stylizer = Stylizer(StrokeScaled(stylizer.engine, stroke_scale))
     motion = open_flow(flow)
-    steadied = _steadied(stylizer, steady, motion)
     with (
         open_source(source, trim, rate=_rate(rate), hdr=hdr, strict=strict, timeout=timeout) as original,
         contextlib.nullcontext(_checked(resized(original, size), stylizer.engine)) as frames,
+        contextlib.nullcontext(_engine_for(frames.info, stylizer, steady, motion)) as engine_used,
         open_sink(
             target,
             frames.info,
@@ -211,8 +211,6 @@ def convert(
         ) as sink,
         opencv_beside(stylizer.description.device),
     ):
-        # A single picture is no film: an engine that paints it on its own also saves it where Ctrl-C ends the work.
-        engine_used = stylizer.engine if frames.info.is_still and isinstance(stylizer.engine, ClipEngine) else steadied
         done = _run(frames, engine_used, mix, sink, progress)
     return replace(done, frames_lost=frames.info.damage.lost)
 
@@ -290,11 +288,17 @@ def _passing(engine: Engine, mix: StyleMix) -> tuple[Callable[[Frame], list[Fram
     return lambda frame: [engine.stylize(frame, mix)], list
 
 
-def _steadied(stylizer: Stylizer, steady: float, motion: FlowProvider) -> Engine:
-    """The engine for the frames of a clip."""
-    if isinstance(stylizer.engine, ClipEngine):
-        return stylizer.engine.clip(motion)
-    return stylizer.steady(steady, flow=motion) if stylizer.styles else stylizer.engine
+def _engine_for(frames: SourceInfo, stylizer: Stylizer, steady: float, motion: FlowProvider) -> Engine:
+    """The engine for the frames of one input."""
+    engine, painters = stylizer.engine, 1
+    if isinstance(engine, ClipEngine):
+        # A single picture is no film: an engine that paints it on its own also saves it where Ctrl-C ends the work.
+        return engine if frames.is_still else engine.clip(motion)
+    if not stylizer.styles:
+        return engine
+    if isinstance(engine, PaintsSideBySide) and not frames.is_still:
+        engine, painters = engine.side_by_side(frames.width, frames.height)
+    return Stabiliser(engine, steady=steady, flow=motion, painters=painters)
 
 
 def _checked(frames: Source, engine: Engine) -> Source:

@@ -20,6 +20,7 @@ __all__ = [
     "KeepsOnDevice",
     "LooksAhead",
     "OnDevice",
+    "PaintsSideBySide",
     "Stateful",
     "Statistics",
     "Stores",
@@ -110,6 +111,16 @@ class KeepsOnDevice(Engine, Protocol):
         self, frame: Frame, mix: StyleMix, statistics: Statistics | OnDevice | None, hold: float
     ) -> tuple[OnDevice, OnDevice | None]:
         """As `HoldsStatistics.stylize_holding`, but `keep_colour` is not done: the painting, uint8 (1, H, W, 3)."""
+        ...
+
+
+@runtime_checkable
+class PaintsSideBySide(Engine, Protocol):
+    """An engine that may be done sooner with several frames at once, from a thread each, than one after the other."""
+
+    def side_by_side(self, width: int, height: int) -> tuple[Engine, int]:
+        """An engine that paints the same, and of how many frames of this size at once it should be asked: itself and 1
+        where that is best."""
         ...
 
 

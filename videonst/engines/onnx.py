@@ -1,6 +1,7 @@
 """The fast engine: an exported network on ONNX Runtime."""
 
 import contextlib
+import copy
 import functools
 import hashlib
 import logging
@@ -28,6 +29,7 @@ from videonst.engines.providers import (
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame, Pixels
 from videonst.models import find_model
+from videonst.processor import usable_cores
 from videonst.styles import StyleMix
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,10 @@ TRIAL_TOLERANCE = 2
 memory."""
 
 REMEMBERED_MIXES = 64
+
+PIXELS_AT_ONCE = 1920 * 1080
+"""Of all frames that a processor paints side by side: memory grows with them. Larger frames are shared out among the
+cores one by one, which is nearly as quick with them."""
 
 _Weights = npt.NDArray[np.float32]
 
@@ -70,6 +76,7 @@ class OnnxEngine:
         self, model: str | Path, device: str = "auto", threads: int | None = None, *, cpu_precision: str = "fp32"
     ) -> None:
         self._cpu_precision = cpu_precision
+        self._threads = threads
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}, expected 1 or more")
         if device == "auto":
@@ -115,6 +122,16 @@ class OnnxEngine:
             return pixels
 
         return self._paint(frame, mix, run), used
+
+    def side_by_side(self, width: int, height: int) -> tuple["OnnxEngine", int]:
+        """See `PaintsSideBySide`: on a processor each frame keeps to its cores, where none waits for the others."""
+        cores = self._threads or usable_cores()
+        painters = min(cores, PIXELS_AT_ONCE // (width * height)) if self._device == "cpu" else 1
+        if painters <= 1:
+            return self, 1
+        twin = copy.copy(self)
+        twin.session = open_session(self.path, "cpu", cores // painters)
+        return twin, painters
 
     def stylize_on_device(
         self, frame: Frame, mix: StyleMix, statistics: Statistics | OnDevice | None, hold: float

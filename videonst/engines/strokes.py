@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from videonst.engines import Engine, EngineDescription
+from videonst.engines import Engine, EngineDescription, PaintsSideBySide
 from videonst.engines.colour import keep_colour
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
@@ -44,8 +44,15 @@ class StrokeScaled:
     def description(self) -> EngineDescription:
         return self._engine.description
 
+    def side_by_side(self, width: int, height: int) -> tuple["StrokeScaled", int]:
+        """See `PaintsSideBySide`."""
+        if not isinstance(self._engine, PaintsSideBySide):
+            return self, 1
+        engine, painters = self._engine.side_by_side(*self._size(width, height))
+        return StrokeScaled(engine, self._scale), painters
+
     def stylize(self, frame: Frame, mix: StyleMix) -> Frame:
-        size = round(frame.width / self._scale), round(frame.height / self._scale)
+        size = self._size(frame.width, frame.height)
         if mix.strength == 0 or size == (frame.width, frame.height):
             return self._engine.stylize(frame, mix)
         least = self.description.size.minimum
@@ -61,6 +68,10 @@ class StrokeScaled:
         else:
             large = scaled(painted, (frame.width, frame.height))
         return frame.with_pixels(keep_colour(large, frame.pixels) if mix.keep_colour else large)
+
+    def _size(self, width: int, height: int) -> tuple[int, int]:
+        """At which the network works."""
+        return round(width / self._scale), round(height / self._scale)
 
 
 def _enlarged(painted: Pixels, small: Pixels, photo: Pixels) -> Pixels:

@@ -14,8 +14,8 @@ from videonst.frame import Frame, Pixels
 from videonst.optimise.painter import Painter
 from videonst.styles import StyleMix
 from videonst.temporal.flow import FlowProvider, Plane, in_full_pixels, place_of, resample, trust
+from videonst.temporal.past import LONGEST_GAP
 from videonst.temporal.scene import SceneCuts
-from videonst.temporal.stabiliser import LONGEST_GAP
 
 if TYPE_CHECKING:
     from videonst.optimise.engine import OptimiseEngine

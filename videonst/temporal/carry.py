@@ -61,7 +61,7 @@ class Way:
     follow: float
 
 
-STILL = Way(np.zeros((1, 1, 2), np.float32), np.ones((1, 1), np.float32), 0.0)
+STANDSTILL = Way(np.zeros((1, 1, 2), np.float32), np.ones((1, 1), np.float32), 0.0)
 """Nothing has changed."""
 
 
@@ -230,7 +230,7 @@ class DeviceCarry:
     def settle(
         self, painting: "Pixels | OnDevice", history: "Levels | OnDevice", share: float
     ) -> "tuple[Levels | OnDevice, Pixels]":
-        return self.merge(painting, history, STILL, share)
+        return self.merge(painting, history, STANDSTILL, share)
 
 
 _HOST = HostCarry()

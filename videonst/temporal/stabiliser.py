@@ -1,14 +1,14 @@
 """The stabiliser: an engine around an engine that keeps what it painted where the picture has not changed."""
 
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from fractions import Fraction
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from videonst.engines import (
     Engine,
@@ -22,7 +22,7 @@ from videonst.engines import (
 from videonst.errors import InputError
 from videonst.frame import Frame, Pixels
 from videonst.styles import StyleMix
-from videonst.temporal.carry import Carry, Levels, Way, carry_for, on_host, whole
+from videonst.temporal.carry import STANDSTILL, Carry, Levels, Way, carry_for, on_host, whole
 from videonst.temporal.flow import (
     DisFlow,
     Field,
@@ -32,10 +32,8 @@ from videonst.temporal.flow import (
     in_full_pixels,
     trust,
 )
+from videonst.temporal.past import Alone, Found, Painted, Past, Steadied, Weights, at_hand
 from videonst.temporal.scene import SceneCuts
-
-Weights = npt.NDArray[np.float32]
-"""Of a mixture, (1, styles + 1)."""
 
 DEFAULT_STEADY = 0.75
 """Position of the knob, 0 to 1: the history weighs 0.94 where it is fully trusted, a memory of 16 frames."""
@@ -57,13 +55,6 @@ frame at the default, sooner where the exposure changes. 8-bit files paint a fra
 three quarters of the time. In a steady drift the history, with a quarter of the memory, shows of such a step in a frame
 what it would show anyway: (1 - 0.8) * `STATISTICS_MEMORY` times the drift of a frame."""
 
-LEAST_TRUSTED = 0.35
-"""Mean trust below which a frame has too little in common with the one before for its statistics to be held: a cut that
-`SceneCuts` missed, or a whip pan. Cuts of three real clips had at most 0.08, all else 0.4 and more."""
-
-LONGEST_GAP = Fraction(1)
-"""Seconds between frames after which the past is forgotten: the camera was stopped, or much was skipped."""
-
 UNLIKE = 0.5
 """Distance of mixtures (sum of the absolute differences of their weights) at which nothing of the history is kept."""
 
@@ -73,13 +64,20 @@ FOLLOWED = 1.0
 _INNER = "engine."
 """Before the keys of the engine's own memory."""
 
+_NOTHING_FOUND = Found(STANDSTILL, None)
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
 
 class Stabiliser:
-    """Repaints the frames of one clip or camera, in order, steadier than the engine alone. Itself an `Engine`.
+    """Repaints the frames of one clip or camera, in order, steadier than the engine alone. Itself an `Engine`, and one
+    that may look ahead (`LooksAhead`): `stylize` where somebody waits for the frame, `take` and `finish` for a file.
 
     The previous painting is carried along the motion of the input and mixed into the new one, as far as the motion can
-    be trusted. Flow and warping need only what is there before the new painting, so they run in a thread of their own
-    while the engine works: no frame is delayed. Method, cost and limits: docs/steady.md.
+    be trusted. Flow and warping need only what is there before the new painting, so they run beside the engine: no
+    frame is delayed. With `take`, mixing runs beside the engine's work on the next frames as well; the result is the
+    same. Method, cost and limits: docs/steady.md.
 
     To be called from one thread at a time; `steady` may be set from any.
 
@@ -87,6 +85,7 @@ class Stabiliser:
         engine: what repaints.
         steady: 0 (each frame on its own, bit for bit what the engine paints) to 1 (hold still).
         flow: what finds the motion; None takes `DisFlow()`.
+        painters: frames that the engine paints at once, as far as `take` is given them; see `PaintsSideBySide`.
 
     Attributes:
         engine: as given; may be replaced between frames by one with the same styles, such as a faster tier.
@@ -96,11 +95,19 @@ class Stabiliser:
         InputError: `steady` out of range.
     """
 
-    def __init__(self, engine: Engine, *, steady: float = DEFAULT_STEADY, flow: FlowProvider | None = None) -> None:
+    def __init__(
+        self, engine: Engine, *, steady: float = DEFAULT_STEADY, flow: FlowProvider | None = None, painters: int = 1
+    ) -> None:
         self.engine = engine
         self.steady = steady
         self._flow = flow or DisFlow()
         self._names = [style.name for style in engine.description.styles]
+        self._seeking = ThreadPoolExecutor(1, thread_name_prefix="videonst-flow")
+        self._carrying = ThreadPoolExecutor(1, thread_name_prefix="videonst-history")
+        self._painters = ThreadPoolExecutor(painters, thread_name_prefix="videonst-paint") if painters > 1 else None
+        self._ahead = painters + (painters > 1)
+        self._finding: Future[Found] = at_hand(_NOTHING_FOUND)
+        self._under_way: deque[tuple[Frame, Future[Steadied]]] = deque()
         self.reset()
 
     @property
@@ -122,8 +129,8 @@ class Stabiliser:
     def reset(self) -> None:
         """Forgets the past: the next frame is painted on its own."""
         self.last_painted = True
-        self._past: _Past | None = None
-        self._alone: _Alone | None = None
+        self._past: Past | None = None
+        self._alone: Alone | None = None
         self._cuts = SceneCuts()
 
     def stylize(self, frame: Frame, mix: StyleMix) -> Frame:
@@ -134,52 +141,25 @@ class Stabiliser:
         untouched.
 
         Raises:
-            InputError, VideoNSTError: as the engine.
+            InputError, VideoNSTError: as the engine. After an error the next frame is painted on its own.
         """
-        self.last_painted = True
-        share = history_share(self._steady)
-        if share == 0 or mix.strength == 0:  # the knob at 0; the photograph untouched
-            alone = self._alone
-            self.reset()
-            self._alone = self._paint_alone(frame, mix, alone)
-            return frame.with_pixels(self._alone.painting)
-        weights = mix.weights(self._names)
-        if self._past and not self._past.leads_to(frame, mix):
-            self.reset()
-        past = self._past
-        repeated = past is not None and past.engine is self.engine and past.shows(frame, weights)
-        grey = past.grey if past and repeated else self._flow.prepare(frame.pixels)
-        if not repeated and self._cuts.is_cut(grey):
-            past = None
-        alike = likeness(past.weights_held, weights) if past else 0.0
-        share, hold = alike * share, alike * (1 - (1 - share) / STATISTICS_MEMORY)
-        carry = carry_for(self.engine, mix.keep_colour)
-        history: Levels | OnDevice
-        if past and repeated:
-            self.last_painted = False
-            painting, statistics, due = past.painting, past.statistics, past.due
-            history, shown = carry.settle(painting, past.history, share)
-            owed = None if past.owed is None else past.owed * np.float32(share)
-        elif past and share > 0:
-            moving = _Background(lambda: self._move(carry, past, grey, frame))
-            try:
-                painting, statistics, due = self._paint(frame, grey, mix, past, hold, carry.on_device)
-            finally:
-                moving.join()
-            moved, way, owed = moving.result()
-            history, shown = carry.merge(painting, moved, way, share)
-            owed *= cv2.merge((way.trust * np.float32(share),) * 2)  # the painting is where it should be
-            if way.trust.mean() < LEAST_TRUSTED:
-                statistics = None
-        else:
-            painting, statistics, due = self._paint(frame, grey, mix, None, 0)
-            history = on_host(painting).astype(np.float32)
-            shown, owed = whole(history), None
-        held = share * past.weights_held + (1 - share) * weights if past else weights
-        self._past = _Past(
-            frame, mix.keep_colour, grey, painting, weights, history, held, self.engine, statistics, due, owed
-        )
-        return frame.with_pixels(shown)
+        *_, repainted = [*self.take(frame, mix), *self.finish()]
+        return repainted
+
+    def take(self, frame: Frame, mix: StyleMix) -> list[Frame]:
+        """Paints the next frame, and gives those that are steady by now: up to `painters` fewer than were taken.
+
+        Raises:
+            InputError, VideoNSTError: as `stylize`.
+        """
+        with self._forgetting():
+            self._under_way.append((frame, self._begin(frame, mix)))
+            return [self._next() for _ in range(len(self._under_way) - self._ahead)]
+
+    def finish(self) -> list[Frame]:
+        """The frames that were taken and not given yet."""
+        with self._forgetting():
+            return [self._next() for _ in range(len(self._under_way))]
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on as if never stopped, the engine's memory included: arrays and JSON values."""
@@ -188,19 +168,20 @@ class Stabiliser:
         past = self._past
         if past is None:
             return state
+        held = past.held
         return (
             state
             | {
                 "frame": past.frame.pixels,
                 "time": [past.frame.time.numerator, past.frame.time.denominator],
                 "keep_colour": past.keep_colour,
-                "painting": on_host(past.painting),
+                "painting": on_host(past.painted.result().painting),
                 "weights": past.weights,
-                "history": on_host(past.history),
+                "history": on_host(past.steadied.result().history),
                 "weights_held": past.weights_held,
                 "mean_difference": self._cuts.mean,
             }
-            | ({} if past.statistics is None else {"statistics": _array(past.statistics), "due": past.due})
+            | ({} if held is None else {"statistics": _array(held), "due": past.due})
             | ({} if past.owed is None else {"owed": past.owed})
         )
 
@@ -214,46 +195,144 @@ class Stabiliser:
         time = Fraction(*state["time"])
         frame = Frame(state["frame"], pts=time.numerator, time_base=Fraction(1, time.denominator))
         grey = self._flow.prepare(frame.pixels)
-        self._past = _Past(
-            frame, state["keep_colour"], grey, state["painting"], state["weights"], state["history"],
-            state["weights_held"], self.engine, state.get("statistics"), state.get("due", 1.0),
-            state.get("owed"),
+        self._past = Past(
+            frame, state["keep_colour"], grey, at_hand(Painted(state["painting"], state.get("statistics"))),
+            state["weights"], at_hand(Steadied(state["history"], whole(state["history"]))), state["weights_held"],
+            self.engine, None, state.get("due", 1.0), at_hand(Found(STANDSTILL, state.get("owed"))),
         )  # fmt: skip
         self._cuts.resume(grey, state["mean_difference"])
 
-    def _paint(
-        self, frame: Frame, grey: Pixels, mix: StyleMix, past: "_Past | None", hold: float, on_device: bool = False
-    ) -> tuple[Pixels | OnDevice, Statistics | OnDevice | None, float]:
-        """What the engine makes of the frame, with the statistics of the shot held where it can; and `_Past.due`."""
-        held, due = None, 1.0
-        if past and past.engine is self.engine and past.statistics is not None:
-            held = past.statistics
-            hold *= past.due * (1 - _followed(exposure_change(past.grey, grey)))
-            if hold > STATISTICS_DUE:
-                hold, due = 1.0, hold
-        if on_device and isinstance(self.engine, KeepsOnDevice):
-            return *self.engine.stylize_on_device(frame, mix, held, hold), due
-        if not isinstance(self.engine, HoldsStatistics):
-            return self.engine.stylize(frame, mix).pixels, None, due
-        painted, used = self.engine.stylize_holding(frame, mix, _array(held), hold)
-        return painted.pixels, used, due
+    def _begin(self, frame: Frame, mix: StyleMix) -> Future[Steadied]:
+        """Paints the frame, while its motion is found and the history is brought along; and what shows it steadied."""
+        wait((self._finding,))  # the flow is asked for one pair at a time
+        self.last_painted = True
+        share = history_share(self._steady)
+        if share == 0 or mix.strength == 0:  # the knob at 0; the photograph untouched
+            alone = self._alone
+            self.reset()
+            self._alone = self._paint_alone(frame, mix, alone)
+            return self._carrying.submit(_as_painted, self._alone.painted)
+        weights = mix.weights(self._names)
+        if self._past and not self._past.leads_to(frame, mix):
+            self.reset()
+        past = self._past
+        repeated = past is not None and past.engine is self.engine and past.shows(frame, weights)
+        grey = past.grey if past and repeated else self._flow.prepare(frame.pixels)
+        if not repeated and self._cuts.is_cut(grey):
+            past = None
+        alike = likeness(past.weights_held, weights) if past else 0.0
+        share, hold = alike * share, alike * (1 - (1 - share) / STATISTICS_MEMORY)
+        carry = carry_for(self.engine, mix.keep_colour)
+        found, kept, due = at_hand(_NOTHING_FOUND), None, 1.0
+        if past and repeated:
+            self.last_painted = False
+            painted, kept, due = past.painted, past.held, past.due
+            found = at_hand(Found(STANDSTILL, None if past.owed is None else past.owed * np.float32(share)))
+            steadied = self._carrying.submit(_settle, carry, past, share)
+        elif past and share > 0:
+            self._finding = found = self._seeking.submit(self._find, past, grey, frame, share)
+            moved = self._carrying.submit(_move, carry, past, found)
+            held, hold, due = self._holding(past, grey, hold)
+            kept = held if hold == 1 else None
+            painted = self._paint(frame, mix, held, hold, carry.on_device)
+            steadied = self._carrying.submit(_merge, carry, painted, moved, found, share)
+        else:
+            painted = self._paint(frame, mix, None, 0, on_device=False)
+            steadied = self._carrying.submit(_anew, painted)
+        weights_held = share * past.weights_held + (1 - share) * weights if past else weights
+        self._past = Past(
+            frame, mix.keep_colour, grey, painted, weights, steadied, weights_held, self.engine, kept, due, found
+        )
+        return steadied
 
-    def _paint_alone(self, frame: Frame, mix: StyleMix, before: "_Alone | None") -> "_Alone":
+    def _next(self) -> Frame:
+        """The frame that was taken first of those not given yet."""
+        frame, steadied = self._under_way.popleft()
+        return frame.with_pixels(steadied.result().shown)
+
+    @contextlib.contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        """After an error the next frame is painted on its own."""
+        try:
+            yield
+        except BaseException:
+            self._under_way.clear()
+            self.reset()
+            raise
+
+    def _holding(self, past: Past, grey: Pixels, hold: float) -> tuple[Statistics | OnDevice | None, float, float]:
+        """The statistics of the shot and how far to hold them, where the engine can; and `Past.due`."""
+        if not isinstance(self.engine, HoldsStatistics) or past.engine is not self.engine or past.held is None:
+            return None, hold, 1.0
+        hold *= past.due * (1 - _followed(exposure_change(past.grey, grey)))
+        return (past.held, 1.0, hold) if hold > STATISTICS_DUE else (past.held, hold, 1.0)
+
+    def _paint(
+        self, frame: Frame, mix: StyleMix, held: Statistics | OnDevice | None, hold: float, on_device: bool
+    ) -> Future[Painted]:
+        return self._at_once(_painted, self.engine, frame, mix, held, hold, on_device)
+
+    def _paint_alone(self, frame: Frame, mix: StyleMix, before: Alone | None) -> Alone:
         """What the engine makes of the frame; of the same frame again nothing new."""
-        if before and before.engine is self.engine and before.mix == mix and same(before.pixels, frame.pixels):
+        if before and before.shows(frame, mix, self.engine):
             self.last_painted = False
             return before
-        return _Alone(frame.pixels, mix, self.engine, self.engine.stylize(frame, mix).pixels)
+        return Alone(frame.pixels, mix, self.engine, self._at_once(self.engine.stylize, frame, mix))
 
-    def _move(self, carry: Carry, past: "_Past", grey: Pixels, frame: Frame) -> "_Moved":
-        """The history on its way to where it is by now. Runs beside the engine."""
+    def _at_once(self, work: Callable[_Given, _Result], *given: _Given.args, **named: _Given.kwargs) -> Future[_Result]:
+        """Work of the engine: beside that on other frames where it paints several, else here and now."""
+        if self._painters:
+            return self._painters.submit(work, *given, **named)
+        return at_hand(work(*given, **named))
+
+    def _find(self, past: Past, grey: Pixels, frame: Frame, share: float) -> Found:
+        """How the picture came from the frame before. Runs beside the engine, as the functions below."""
         scale = frame.height / grey.shape[0]
         backward = self._flow.flow(grey, past.grey)
         trusted, exposure = trust(past.grey, grey, flow_there(self._flow, past.grey, grey), backward, scale)
         motion = in_full_pixels(backward, frame.width, frame.height)
         motion, owed = _without_tremble(motion if past.owed is None else cv2.add(motion, past.owed))
-        way = Way(motion, trusted, _followed(exposure))
-        return carry.move(past.history, way), way, owed
+        owed *= cv2.merge((trusted * np.float32(share),) * 2)  # the painting is where it should be
+        return Found(Way(motion, trusted, _followed(exposure)), owed)
+
+
+def _painted(
+    engine: Engine, frame: Frame, mix: StyleMix, held: Statistics | OnDevice | None, hold: float, on_device: bool
+) -> Painted:
+    """What the engine makes of the frame, with the statistics of the shot held where it can."""
+    if on_device and isinstance(engine, KeepsOnDevice):
+        return Painted(*engine.stylize_on_device(frame, mix, held, hold))
+    if not isinstance(engine, HoldsStatistics):
+        return Painted(engine.stylize(frame, mix).pixels, None)
+    painting, used = engine.stylize_holding(frame, mix, _array(held), hold)
+    return Painted(painting.pixels, used)
+
+
+def _move(carry: Carry, past: Past, found: Future[Found]) -> Levels | OnDevice:
+    """The history where the picture is by now."""
+    return carry.move(past.steadied.result().history, found.result().way)
+
+
+def _merge(
+    carry: Carry, painted: Future[Painted], moved: Future[Levels | OnDevice], found: Future[Found], share: float
+) -> Steadied:
+    return Steadied(*carry.merge(painted.result().painting, moved.result(), found.result().way, share))
+
+
+def _settle(carry: Carry, past: Past, share: float) -> Steadied:
+    """The same frame again."""
+    return Steadied(*carry.settle(past.painted.result().painting, past.steadied.result().history, share))
+
+
+def _anew(painted: Future[Painted]) -> Steadied:
+    """Without a past."""
+    history = on_host(painted.result().painting).astype(np.float32)
+    return Steadied(history, whole(history))
+
+
+def _as_painted(frame: Future[Frame]) -> Steadied:
+    pixels = frame.result().pixels
+    return Steadied(pixels, pixels)
 
 
 def history_share(steady: float) -> float:
@@ -267,92 +346,6 @@ def likeness(held: Weights, wanted: Weights) -> float:
     A gliding mixture thus shortens the memory, instead of trailing behind.
     """
     return max(0.0, 1 - float(np.abs(held - wanted).sum()) / UNLIKE)
-
-
-def same(first: Pixels, second: Pixels) -> bool:
-    """Whether two frames are equal. A few rows tell most others apart."""
-    few = slice(None, None, SPARSE_ROWS)
-    return np.array_equal(first[few], second[few]) and np.array_equal(first, second)
-
-
-SPARSE_ROWS = 64
-"""One row of so many is compared first."""
-
-
-@dataclass(frozen=True)
-class _Alone:
-    """A frame that was painted on its own, as `pixels` with `mix` by `engine`, and the `painting`."""
-
-    pixels: Pixels
-    mix: StyleMix
-    engine: Engine
-    painting: Pixels
-
-
-@dataclass(frozen=True)
-class _Past:
-    """What is remembered of the frame before. What lies on a device is kept with the engine that it came from.
-
-    Attributes:
-        frame: the input.
-        keep_colour: of its mixture.
-        grey: as the flow wants it.
-        painting: by the engine, alone.
-        weights: of its mixture.
-        history: what was shown, in fractions of levels.
-        weights_held: mean mixture of the paintings in the history.
-        engine: that painted.
-        statistics: of its normalisation, None where it holds none.
-        due: weight that is left to them, with what they have not taken in since they last did.
-        owed: motion that the history has not been carried along yet, as `Way.motion`; None for none.
-    """
-
-    frame: Frame
-    keep_colour: bool
-    grey: Pixels
-    painting: Pixels | OnDevice
-    weights: Weights
-    history: Levels | OnDevice
-    weights_held: Weights
-    engine: Engine
-    statistics: Statistics | OnDevice | None
-    due: float
-    owed: Field | None
-
-    def leads_to(self, frame: Frame, mix: StyleMix) -> bool:
-        same = self.frame.pixels.shape == frame.pixels.shape and self.keep_colour == mix.keep_colour
-        return same and 0 <= frame.time - self.frame.time <= LONGEST_GAP
-
-    def shows(self, frame: Frame, weights: Weights) -> bool:
-        return np.array_equal(self.weights, weights) and same(self.frame.pixels, frame.pixels)
-
-
-_Moved = tuple[Levels | OnDevice, Way, Field]
-"""A history on its way, the way, and what is owed after it; see `_Past.owed`."""
-
-
-class _Background:
-    """Runs `work` in a thread of its own."""
-
-    def __init__(self, work: Callable[[], _Moved]) -> None:
-        self._work = work
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="videonst-flow", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._result = self._work()
-        except BaseException as error:
-            self._error = error
-
-    def join(self) -> None:
-        self._thread.join()
-
-    def result(self) -> _Moved:
-        if self._error:
-            raise self._error
-        return self._result
 
 
 def _array(statistics: Statistics | OnDevice | None) -> Statistics | None:
