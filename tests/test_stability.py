@@ -150,6 +150,8 @@ def test_another_program_is_compared_with_itself_without_stabilisation(tmp_path:
     assert "change" not in summarise(alone)[0]
     with pytest.raises(InputError, match="add --plain, or --vgg"):
         draw_plot(tmp_path / "none.png", alone)
+    with pytest.raises(InputError, match="needs a warping error"):
+        draw_plot(tmp_path / "none.png", measure_folder(steady, scenes[1:], plain))
 
 
 def test_nothing_seen_twice_leaves_no_number(tmp_path: Path):
@@ -335,6 +337,7 @@ def test_the_command(small_model: Path, tmp_path: Path):
         (["--painted", "x", "--style", "a"], "--style names the one painting"),
         (["--painted", "x", "--vgg", "x", "--paintings", "x"], "--style names the one painting"),
         (["--inputs", "x", "--plot", "x.png"], "in a run of its own"),
+        (["--painted", "x", "--plot", "x.png"], "add --plain"),
         (["--painted", "missing", "--frames", "12"], "missing holds no painted scene"),
     ],
 )

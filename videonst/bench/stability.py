@@ -285,7 +285,11 @@ def write_report(path: Path, rows: Sequence[Row], about: dict[str, Any]) -> None
 
 
 def draw_plot(path: Path, rows: Sequence[Row]) -> None:
-    """Warping error against style loss (sharpness, where no losses were measured) over the knob. Needs matplotlib."""
+    """Warping error against style loss (sharpness, where no losses were measured) over the knob.
+
+    Raises:
+        InputError: matplotlib is missing, or there is no error or nothing to set it against.
+    """
     try:
         import matplotlib
 
@@ -297,11 +301,12 @@ def draw_plot(path: Path, rows: Sequence[Row]) -> None:
     price = "style_loss" if all("style_loss" in s for s in summary) else "sharpness"
     if not all(price in s for s in summary):
         raise InputError("the plot needs a price beside the error: add --plain, or --vgg and --paintings")
+    kinds = [kind for kind in ("sintel", "synthetic", "clip") if all(f"{kind}_error_1" in s for s in summary)]
+    if not kinds:
+        raise InputError("the plot needs a warping error, and no scene that was measured has one; paint synthetic too")
     figure, axes = pyplot.subplots(figsize=(6.4, 4.4), layout="constrained")
-    for kind in ("sintel", "synthetic", "clip"):
+    for kind in kinds:
         key = f"{kind}_error_1"
-        if not all(key in s for s in summary):
-            continue
         axes.plot([s[price] for s in summary], [s[key] for s in summary], "o-", label=kind)
         for s in summary:
             name = s["painted"] if "painted" in s else f"{s['steady']:g}"
@@ -312,8 +317,7 @@ def draw_plot(path: Path, rows: Sequence[Row]) -> None:
     axes.set_xlabel("style loss" if price == "style_loss" else "sharpness against the unsteadied painting")
     axes.set_ylabel("warping error (dotted: the input itself)")
     axes.set_ylim(bottom=0)
-    if axes.lines:
-        axes.legend(title="painted folders" if "painted" in summary[0] else "steady 0 … 1, mean over styles")
+    axes.legend(title="painted folders" if "painted" in summary[0] else "steady 0 … 1, mean over styles")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 

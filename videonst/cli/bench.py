@@ -132,6 +132,8 @@ def stability(
         raise InputError("--inputs writes the scenes and stops; measure in a run of its own")
     if plot:
         check_plot(plot)
+    if plot and painted and not (plain or vgg):
+        raise InputError("the plot needs a price beside the error: add --plain, or --vgg and --paintings")
     scenes = [synthetic_scene(frames), still_scene(), *(sintel_scenes(sintel) if sintel else [])]
     scenes += [clip_scene(path, frames) for path in clip or []]
     if len({scene.name for scene in scenes}) < len(scenes):
@@ -173,10 +175,10 @@ def stability(
             rows.append(measure_hold(stylizer.engine, name, position, hold, flow=motion))
     if json:
         write_report(json, rows, about)
-    if plot:
-        draw_plot(plot, rows)
     _print([asdict(row) | row.errors_by_name() for row in rows if row.style == INPUT], "scene")
     _print(summarise(rows), "painted" if painted else "steady")
+    if plot:
+        draw_plot(plot, rows)
 
 
 def _print(rows: Sequence[dict[str, Any]], first: str) -> None:
