@@ -33,18 +33,6 @@ def make_report(
     return report | ({"start_up_s": dict(start_up)} if start_up else {})
 
 
-def write_report(path: Path, report: Mapping[str, Any]) -> None:
-    """
-    Raises:
-        InputError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=1) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; name another file") from error
-
-
 def read_report(path: Path) -> dict[str, Any]:
     """
     Raises:

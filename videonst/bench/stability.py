@@ -1,6 +1,5 @@
 """How steady an engine is over the positions of the knob, and at what price in style and sharpness."""
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from videonst.bench.json_values import rounded
+from videonst.bench.json_values import rounded, write_json
 from videonst.bench.scenes import Scene, noisy_stills
 from videonst.engines import Engine
 from videonst.errors import InputError
@@ -147,10 +146,19 @@ def measure_engine(
         scenes, styles, knob: what to run.
         flow: see `open_flow`.
         losses: by style.
+
+    Raises:
+        InputError: a style or a position that there is not, before anything is painted.
     """
     positions, motion = sorted({0.0, *knob}), open_flow(flow)
+    for position in positions:
+        Stabiliser(engine, steady=position)
+    names = [known.name for known in engine.description.styles]
+    of_styles = {}
     for style in styles:
-        of_style = losses(style)
+        StyleMix.parse(style).weights(names)
+        of_styles[style] = losses(style)
+    for style, of_style in of_styles.items():
         for scene in scenes:
             plain: list[Pixels] | None = None
             for steady in positions:
@@ -268,10 +276,12 @@ def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def write_report(path: Path, rows: Sequence[Row], about: dict[str, Any]) -> None:
-    """Everything as JSON: `about`, `summary` and `rows`."""
-    report = about | {"summary": summarise(rows), "rows": [asdict(row) for row in rows]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rounded(report, 5), indent=1, allow_nan=False) + "\n")
+    """Everything as JSON: `about`, `summary` and `rows`.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    write_json(path, rounded(about | {"summary": summarise(rows), "rows": [asdict(row) for row in rows]}, 5))
 
 
 def draw_plot(path: Path, rows: Sequence[Row]) -> None:

@@ -37,6 +37,7 @@ def speed(
     ] = None,
 ) -> None:
     """Time of every stage alone, of the whole way, and the floor; see docs/benchmarks/speed.md."""
+    from videonst.bench.json_values import write_json
     from videonst.bench.machine import describe_machine
     from videonst.bench.speed import measure_speed
     from videonst.bench.speed_report import (
@@ -46,7 +47,6 @@ def speed(
         make_report,
         read_report,
         tables,
-        write_report,
     )
     from videonst.bench.start_up import measure_start_up
 
@@ -72,10 +72,10 @@ def speed(
         ):
             rows.append(row)
             if json:  # what is measured is not lost where a later one fails
-                write_report(json, make_report(rows, machine))
+                write_json(json, make_report(rows, machine))
         report = make_report(rows, machine, measure_start_up() if start_up else None)
     if json:
-        write_report(json, report)
+        write_json(json, report)
     typer.echo(tables(report))
     if plot:
         draw_plot(plot, report)
@@ -104,6 +104,7 @@ def stability(
 ) -> None:
     """Warping error, flicker, drift and sharpness over the knob, on exact flow; see docs/steady.md."""
     from videonst.bench.scenes import clip_scene, sintel_scenes, still_scene, synthetic_scene
+    from videonst.bench.speed_report import check_plot
     from videonst.bench.stability import (
         INPUT,
         draw_plot,
@@ -126,6 +127,8 @@ def stability(
         raise InputError("for --painted, --style names the one painting that --vgg and --paintings compare with")
     if inputs and (painted or json or plot):
         raise InputError("--inputs writes the scenes and stops; measure in a run of its own")
+    if plot:
+        check_plot(plot)
     scenes = [synthetic_scene(frames), still_scene(), *(sintel_scenes(sintel) if sintel else [])]
     scenes += [clip_scene(path, frames) for path in clip or []]
     if len({scene.name for scene in scenes}) < len(scenes):
@@ -155,9 +158,13 @@ def stability(
         losses = _losses(vgg, paintings)
         knob = steady or [0.25, 0.5, 0.75, 1.0]
         motion = open_flow(flow)
+        if json:
+            write_report(json, rows, about)
         for row in measure_engine(stylizer.engine, scenes, styles, knob, flow=motion, **losses):
             typer.echo(f"{row.style} {row.scene} at {row.steady:g}", err=True)
             rows.append(row)
+            if json:  # what is measured is not lost where a later one fails
+                write_report(json, rows, about)
         for name, position in ((name, position) for name in styles for position in knob if hold):
             typer.echo(f"{name} hold at {position:g}", err=True)
             rows.append(measure_hold(stylizer.engine, name, position, hold, flow=motion))
