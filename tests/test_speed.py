@@ -23,6 +23,7 @@ from videonst.cli import app
 from videonst.engines.onnx import OnnxEngine
 from videonst.errors import InputError, VideoNSTError
 from videonst.models import find_model
+from videonst.processor import usable_cores
 from videonst.styles import StyleMix
 from videonst.temporal.carry import on_host
 
@@ -43,8 +44,19 @@ def test_every_stage_is_measured(report):
     assert row["whole"]["p50"] < row["whole"]["p99"]  # of single frames, as everywhere
     assert (row["model"], row["precision"], row["device"], row["size"]) == ("small", "fp32", "cpu", "64x48")
     assert row["fps"] == pytest.approx(1000 / row["whole"]["ms"], rel=1e-3)
-    assert row["bound_ms"] >= max(timing["ms"] for timing in row["stages"].values()) - 1e-3
+    assert row["painters"] == usable_cores()
+    assert (row["at_once"] is not None) == (usable_cores() > 1)
+    on_way = row["stages"] | ({"network": row["at_once"]} if row["at_once"] else {})
+    assert row["bound_ms"] >= max(timing["ms"] for timing in on_way.values()) - 1e-3
     assert row["from_floor"] == pytest.approx(row["stages"]["network"]["ms"] / row["floor_ms"], rel=0.01)
+
+
+def test_several_at_once_share_the_time():
+    """Two that wait for 20 ms each, side by side: 10 ms for each."""
+    done = stages.at_once(lambda: time.sleep(0.02), 2, 0.2)
+    assert len(done.seconds) == pytest.approx(20, abs=8)
+    assert 0.009 < np.mean(done.seconds) < 0.017
+    assert done.core_seconds < 0.1
 
 
 def test_rounds_alternate_and_the_first_does_not_count():
@@ -173,7 +185,7 @@ def test_report_of_the_command(small_model, tmp_path):
     assert done.exit_code == 0
     assert plot.read_bytes().startswith(b"\x89PNG")
     done = CliRunner().invoke(app, ["bench", "speed", "--compare", str(target), str(target)])
-    assert done.output.strip().splitlines()[-1].count("1.00") == 7
+    assert done.output.strip().splitlines()[-1].count("1.00") == 7 + (usable_cores() > 1)
 
 
 def test_comparison_is_new_over_old(report):
@@ -265,7 +277,8 @@ def test_upload_and_download_are_measured_on_whatever_has_memory(small_model, no
 def test_what_is_not_on_the_way_is_no_bound():
     row = speed.SpeedRow(
         model="x", precision="fp16", device="cuda", size="1x1", flow="fast",
-        stages={"network": timing(4), "download": timing(9)}, delay=timing(5), whole=timing(8),
+        stages={"network": timing(4), "download": timing(9)}, painters=1, at_once=None,
+        delay=timing(5), whole=timing(8),
         bound_ms=6, slowest_ms=4, peak_mb=None, gmacs=1, moved_mb=1, floor_ms=None,
     )  # fmt: skip
     assert (row.overlap, row.reached, row.from_floor) == (0.5, 0.75, None)
@@ -337,7 +350,8 @@ def test_table_has_the_start(report):
         (["--size", "64x48", "--flow", "medum"], "unknown flow 'medum'"),
         (["--plot", "speed.gif"], "expected a name that ends in .png"),
         (["--plot", "absent/speed.png"], "there is no directory absent"),
-        (["--size", "720p"], "a size to measure is WIDTHxHEIGHT"),
+        (["--size", "720p"], "cannot read '720p' as a size to measure; expected WIDTHxHEIGHT"),
+        (["--size", "640x"], "cannot read '640x' as a size to measure"),
         (["--show", "absent.json"], "cannot read absent.json"),
         (["--compare", __file__, __file__], "is no JSON"),
     ],

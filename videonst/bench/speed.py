@@ -21,6 +21,7 @@ from videonst.bench.stages import (
     Round,
     Stabilising,
     Timing,
+    at_once,
     decode,
     each,
     encode,
@@ -58,6 +59,8 @@ class SpeedRow:
         size: "WIDTHxHEIGHT".
         flow: how motion was found.
         stages: each alone.
+        painters: frames that `convert` has painted at once.
+        at_once: the network with so many frames at once; None where it is one.
         delay: from a frame to its painted, steadied result, the flow beside the network: what live painting adds.
         whole: `convert` from file to file; opening counts to the first frame, closing to the last.
         bound_ms: the least that overlapping can reach: the slowest stage on the way, or the processor time of all of
@@ -74,6 +77,8 @@ class SpeedRow:
     size: str
     flow: str
     stages: dict[str, Timing]
+    painters: int
+    at_once: Timing | None
     delay: Timing
     whole: Timing
     bound_ms: float
@@ -153,6 +158,7 @@ class _Bench:
         clip = self._folder / "clip.mp4"
         write_clip(clip, itertools.islice(sample_frames(self._size), count))
         painted = [engine.stylize(frame, self._mix) for frame in frames]
+        beside, painters = engine.side_by_side(*self._size)
         stages = {
             "decode": lambda: decode(clip),
             **self._network(frames),
@@ -162,13 +168,16 @@ class _Bench:
             "delay": lambda: self._each(self._steadied(frames)),
             "whole": lambda: self._convert(clip, count),
         }
+        if painters > 1:
+            stages["at once"] = lambda: at_once(self._held(beside, frames), painters, self._seconds)
         path, device = str(engine.path), engine.description.device
         peak = peak_of_convert(clip, self._folder / "peak.mp4", path, device=device, flow=self._flow)
         (self._folder / "peak.mp4").unlink()
         timings = measure_alternating(stages, self._rounds, warm=("whole",))
-        delay, whole = timings.pop("delay"), timings.pop("whole")
+        delay, whole, many = timings.pop("delay"), timings.pop("whole"), timings.pop("at once", None)
+        way = timings | ({"network": many} if many else {})
         # Paintings that are steadied on the device do not come down: what is shown does, with the stabiliser.
-        on_way = [timing for name, timing in timings.items() if name != "download" or not engine.memory]
+        on_way = [timing for name, timing in way.items() if name != "download" or not engine.memory]
         slowest = max(timing.ms for timing in on_way)
         about = self._stylizer.description
         convolutions = count_convolutions(self._engine.path, self._size)
@@ -180,6 +189,8 @@ class _Bench:
             size="x".join(map(str, self._size)),
             flow=self._flow,
             stages=timings,
+            painters=painters,
+            at_once=many,
             delay=delay,
             whole=whole,
             bound_ms=max(slowest, sum(timing.core_ms for timing in on_way) / usable_cores()),
@@ -199,7 +210,6 @@ class _Bench:
 
     def _network(self, frames: Sequence[Frame]) -> dict[str, Callable[[], "Round"]]:
         engine = self._engine
-        ring = itertools.cycle(frames)
         if memory := MEMORY.get(engine.description.device):
             bound = BoundFrames(engine, frames, self._mix, memory)
             return {
@@ -207,11 +217,13 @@ class _Bench:
                 "network": lambda: self._each(bound.compute),
                 "download": lambda: self._each(bound.download),
             }
-        # With statistics held, as nearly all frames of a steadied shot are painted.
+        return {"network": lambda: self._each(self._held(engine, frames))}
+
+    def _held(self, engine: OnnxEngine, frames: Sequence[Frame]) -> Callable[[], object]:
+        """Painting with statistics held, as nearly all frames of a steadied shot are painted. For several threads."""
         _, statistics = engine.stylize_holding(frames[0], self._mix, None, 0)
-        return {
-            "network": lambda: self._each(lambda: engine.stylize_holding(next(ring), self._mix, statistics, 1)),
-        }
+        numbers = itertools.count()
+        return lambda: engine.stylize_holding(frames[next(numbers) % len(frames)], self._mix, statistics, 1)
 
     def _steadied(self, frames: Sequence[Frame]) -> Callable[[], object]:
         steady = self._stylizer.steady(flow=self._flow)

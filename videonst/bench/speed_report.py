@@ -58,14 +58,15 @@ def tables(report: Mapping[str, Any]) -> str:
         network = row["stages"]["network"]
         times = [_ms(row["stages"].get(stage)) for stage in stages]
         floor = [_number(row["floor_ms"]), _number(row["from_floor"])]
-        alone.append([*_names(row), *times, _percentiles(network), f"{1000 / network['ms']:.1f}", *floor])
+        many = f"{_ms(row['at_once'])} ({row['painters']})" if row.get("at_once") else ""
+        alone.append([*_names(row), *times, _percentiles(network), f"{1000 / network['ms']:.1f}", many, *floor])
     together = []
     for row in rows:
         rates = [f"{row['fps']:.1f}", _number(row["bound_ms"]), f"{row['reached']:.2f}", f"{row['overlap']:.2f}"]
         delay = [_ms(row["delay"]), _percentiles(row["delay"])]
         together.append([*_names(row), _ms(row["whole"]), *rates, *delay, _number(row["peak_mb"], 0)])
     percentiles = "p50 / p95 / p99"
-    head = [*_HEAD, *stages, f"network {percentiles}", "network fps", "floor", "times the floor"]
+    head = [*_HEAD, *stages, f"network {percentiles}", "network fps", "several at once", "floor", "times the floor"]
     whole = ["whole", "fps", "bound", "reached", "over slowest stage", "delay", f"delay {percentiles}", "peak MB"]
     parts = [_table(head, alone), _table([*_HEAD, *whole], together)]
     if "start_up_s" in report:
@@ -96,9 +97,12 @@ def comparison(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
             else ""
             for stage in stages
         ]
-        whole = f"{now['whole']['ms'] / was['whole']['ms']:.2f}"
-        lines.append([*_names(now), *ratios, whole, f"{now['delay']['ms'] / was['delay']['ms']:.2f}"])
-    table = _table([*_HEAD, *stages, "whole", "delay"], lines)
+        rest = [
+            f"{now[key]['ms'] / was[key]['ms']:.2f}" if now.get(key) and was.get(key) else ""
+            for key in ("at_once", "whole", "delay")
+        ]
+        lines.append([*_names(now), *ratios, *rest])
+    table = _table([*_HEAD, *stages, "several at once", "whole", "delay"], lines)
     changed = [
         f"{key} {old['machine'].get(key)} → {new['machine'].get(key)}"
         for key in ("processor", "cores", "gpu", "versions")

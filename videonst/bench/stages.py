@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -69,6 +70,15 @@ def each(work: Callable[[], object], seconds: float) -> Round:
         found.append(timed(work))
         spent += found[-1]
     return Round(found, time.process_time() - core)
+
+
+def at_once(work: Callable[[], object], workers: int, seconds: float) -> Round:
+    """`work` in so many threads at once for `seconds`; each piece of work counts as the time divided by all of them."""
+    core, began = time.process_time(), time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        done = list(pool.map(lambda _: len(each(work, seconds).seconds), range(workers)))
+    spent = time.perf_counter() - began
+    return Round([spent / sum(done)] * sum(done), time.process_time() - core)
 
 
 def measure_alternating(

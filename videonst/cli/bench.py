@@ -49,7 +49,6 @@ def speed(
         tables,
     )
     from videonst.bench.start_up import measure_start_up
-    from videonst.resize import Resize
 
     if compare:
         typer.echo(comparison(*map(read_report, compare)))
@@ -59,14 +58,12 @@ def speed(
     if show:
         report = read_report(show)
     else:
-        sizes = [Resize.parse(text).size for text in size or SIZES]
-        if None in sizes:
-            raise InputError("a size to measure is WIDTHxHEIGHT, such as 640x360")
+        sizes = [_size(text) for text in size or SIZES]
         on_cpu = device in ("auto", "cpu")
         machine, rows = describe_machine(), []
         for row in measure_speed(
             model or [name for name in MEASURED if on_cpu or not name.endswith(".int8")],
-            [pair for pair in sizes if pair],
+            sizes,
             device=device,
             rounds=rounds,
             round_seconds=seconds,
@@ -204,3 +201,11 @@ def _losses(vgg: Path | None, paintings: Path | None) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         raise InputError(f"the losses need {error.name}; run: pip install 'videonst[train]'") from error
     return {"losses": perceptual_losses(vgg, paintings)}
+
+
+def _size(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT."""
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal()):
+        raise InputError(f"cannot read {text!r} as a size to measure; expected WIDTHxHEIGHT, such as 640x360")
+    return int(width), int(height)
