@@ -149,6 +149,16 @@ def test_raft_from_the_command_line(tmp_path: Path, small_model: Path, monkeypat
     assert "pip install 'videonst[train]'" in str(result.exception)
 
 
+def test_weights_of_raft_that_were_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    path = tmp_path / "checkpoints" / "raft_small_C_T_V2-01064c6d.pth"
+    path.parent.mkdir()
+    for content in (b"", b"PK\x03\x04 and no more", b"no weights"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"damaged .*delete raft_small_C_T_V2-01064c6d\.pth"):
+            RaftFlow()
+
+
 def test_a_provider_of_ones_own(small_model: Path):
     class Still:
         name = "still"
