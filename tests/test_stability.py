@@ -154,6 +154,13 @@ def test_another_program_is_compared_with_itself_without_stabilisation(tmp_path:
         draw_plot(tmp_path / "none.png", measure_folder(steady, scenes[1:], plain))
 
 
+def test_flat_frames_have_no_sharpness_to_compare_with():
+    scene = still_scene(10)
+    black = [np.zeros_like(frame) for frame in scene.frames]
+    assert measure(scene, black, "a", 0.5, plain=black).sharpness is None
+    assert measure(scene, black, "a", 0.5, plain=scene.frames).sharpness == 0
+
+
 def test_nothing_seen_twice_leaves_no_number(tmp_path: Path):
     """Not even NaN, which is no JSON."""
     scene = synthetic_scene(14, height=72, width=128)

@@ -108,11 +108,11 @@ def measure(
     for (first, second), motion in scene.motions.items():
         if motion.valid.any():
             errors[second - first].append(warping_error(painted[first], painted[second], motion))
-    found: dict[str, float] = {}
+    found: dict[str, float | None] = {}
     if scene.kind == "still":
         found |= asdict(flicker(painted[SETTLED:]))
     if plain is not None:
-        found["sharpness"] = sharpness(painted[-1]) / sharpness(plain[-1])
+        found["sharpness"] = _sharpness_ratio(painted[-1], plain[-1])
     if losses:
         found["content"], found["style_loss"] = losses(painted[-1], scene.frames[-1])
     means = {lag: float(np.mean(values)) for lag, values in sorted(errors.items())}
@@ -190,8 +190,14 @@ def measure_hold(engine: Engine, style: str, steady: float, count: int, *, flow:
         style, steady, "hold", "hold", {},
         step=float(cv2.absdiff(shown.pixels, first).mean()),
         drift=float(changes[np.abs(changes).argmax()]),
-        sharpness=sharpness(shown.pixels) / sharpness(engine.stylize(frame, mix).pixels),
+        sharpness=_sharpness_ratio(shown.pixels, engine.stylize(frame, mix).pixels),
     )  # fmt: skip
+
+
+def _sharpness_ratio(picture: Pixels, plain: Pixels) -> float | None:
+    """None where the plain one is flat."""
+    base = sharpness(plain)
+    return sharpness(picture) / base if base else None
 
 
 def measure_input(scenes: Iterable[Scene]) -> list[Row]:
