@@ -331,6 +331,11 @@ def test_the_command(small_model: Path, tmp_path: Path):
     result = CliRunner().invoke(app, ["bench", "stability", "--inputs", str(tmp_path / "inputs"), "--frames", "12"])
     assert result.exit_code == 0, result.output
     assert len(list((tmp_path / "inputs" / "synthetic").glob("*.png"))) == 12
+    again = ["--painted", str(tmp_path / "inputs"), "--plain", str(tmp_path / "inputs"), "--frames", "12"]
+    result = CliRunner().invoke(app, ["bench", "stability", *again], env={"COLUMNS": "20"})
+    assert result.exit_code == 0, result.output
+    assert str(tmp_path / "inputs") in result.output
+    assert "…" not in result.output
     draw_plot(tmp_path / "again.png", list(measure_engine(BoilingEngine(), small_scenes()[:1], ["a"], [0.5])))
 
 

@@ -15,6 +15,9 @@ app = typer.Typer(help="Measure: speed, stability.", no_args_is_help=True)
 MEASURED = ("tiny", "tiny.int8", "fast", "fast.int8")
 SIZES = ("640x360", "1280x720")
 
+WIDEST = 1000
+"""Columns of a printed table at most."""
+
 STYLES = ("starry_night", "great_wave", "the_scream", "udnie")
 
 
@@ -180,6 +183,7 @@ def stability(
 
 def _print(rows: Sequence[dict[str, Any]], first: str) -> None:
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     wanted = [
@@ -190,7 +194,9 @@ def _print(rows: Sequence[dict[str, Any]], first: str) -> None:
     table = Table(first, *(str(row[first]) for row in rows), box=None)
     for key in wanted:
         table.add_row(key, *(f"{v:.4g}" if isinstance(v := row.get(key), float) else "" for row in rows))
-    Console().print(table)
+    console = Console()
+    needed = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+    Console(width=max(console.width, needed)).print(table)  # rich would cut the numbers short
 
 
 def _losses(vgg: Path | None, paintings: Path | None) -> dict[str, Any]:
