@@ -73,13 +73,32 @@ def test_other_models_are_refused(tmp_path: Path, small_model: Path):
     with pytest.raises(InputError, match=r"takes frame tensor\(uint8\).*expected two pictures"):
         open_flow(str(small_model))
     (tmp_path / "broken.onnx").write_bytes(b"no model")
-    with pytest.raises(InputError, match="cpu"):
+    with pytest.raises(InputError, match=r"broken\.onnx cannot be loaded as a flow network on cpu: .*Protobuf"):
         open_flow(str(tmp_path / "broken.onnx"))
     with pytest.raises(InputError, match=r"takes before tensor\(double\).*expected two pictures"):
         OnnxFlow(flow_model(tmp_path / "double.onnx", TensorProto.DOUBLE))
     three = OnnxFlow(flow_model(tmp_path / "three.onnx", channels=3))
     with pytest.raises(VideoNSTError, match=r"gives .*\(1, 3, 64, 96\); expected \(1, 2, 64, 96\)"):
         three.flow(noise(0)[..., 0], noise(1)[..., 0])
+
+
+def test_motion_that_is_no_number_is_none(tmp_path: Path):
+    """As a network may give on black frames, where it divides by the deviation of the picture."""
+    path = tmp_path / "dividing.onnx"
+    pictures = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, "h", "w"]) for name in ("a", "b")]
+    nodes = [
+        helper.make_node("Div", ["a", "b"], ["ratio"]),
+        helper.make_node("Slice", ["ratio", "zero", "two", "one"], ["flow"]),
+    ]
+    constants = [helper.make_tensor(n, TensorProto.INT64, [1], [v]) for n, v in (("zero", 0), ("two", 2), ("one", 1))]
+    output = helper.make_tensor_value_info("flow", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "dividing", pictures, [output], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    black = np.zeros((64, 96), np.uint8)
+    bright = black.copy()
+    bright[:, 48:] = 8
+    flow = OnnxFlow(path).flow(bright, black)  # 0 / 0 and 8 / 0
+    assert not flow.any()
 
 
 def test_convert_with_a_flow_network(tmp_path: Path, small_model: Path):
@@ -128,6 +147,16 @@ def test_raft_from_the_command_line(tmp_path: Path, small_model: Path, monkeypat
     monkeypatch.setitem(sys.modules, "videonst.perceptual.raft", None)
     result = CliRunner().invoke(app, arguments)
     assert "pip install 'videonst[train]'" in str(result.exception)
+
+
+def test_weights_of_raft_that_were_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    path = tmp_path / "checkpoints" / "raft_small_C_T_V2-01064c6d.pth"
+    path.parent.mkdir()
+    for content in (b"", b"PK\x03\x04 and no more", b"no weights"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"damaged .*delete raft_small_C_T_V2-01064c6d\.pth"):
+            RaftFlow()
 
 
 def test_a_provider_of_ones_own(small_model: Path):

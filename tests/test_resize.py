@@ -180,7 +180,7 @@ def test_the_command_line_takes_both(tmp_path, small_model):
 def test_bold_strokes_are_painted_side_by_side(small_model):
     """As many at once as there are of the small pictures that the network works on."""
     engine = StrokeScaled(OnnxEngine(small_model, "cpu", threads=4), 2)
-    beside, painters = engine.side_by_side(1920, 1080)
+    beside, painters = engine.side_by_side(1280, 720)
     assert painters == 4
     frame = Frame(np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8))
     painted, expected = (one.stylize(frame, StyleMix.parse("a")).pixels.astype(int) for one in (beside, engine))

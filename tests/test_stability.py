@@ -150,6 +150,15 @@ def test_another_program_is_compared_with_itself_without_stabilisation(tmp_path:
     assert "change" not in summarise(alone)[0]
     with pytest.raises(InputError, match="add --plain, or --vgg"):
         draw_plot(tmp_path / "none.png", alone)
+    with pytest.raises(InputError, match="needs a warping error"):
+        draw_plot(tmp_path / "none.png", measure_folder(steady, scenes[1:], plain))
+
+
+def test_flat_frames_have_no_sharpness_to_compare_with():
+    scene = still_scene(10)
+    black = [np.zeros_like(frame) for frame in scene.frames]
+    assert measure(scene, black, "a", 0.5, plain=black).sharpness is None
+    assert measure(scene, black, "a", 0.5, plain=scene.frames).sharpness == 0
 
 
 def test_nothing_seen_twice_leaves_no_number(tmp_path: Path):
@@ -225,6 +234,74 @@ def test_a_folder_that_is_no_sintel(tmp_path: Path):
         sintel_scenes(tmp_path)
 
 
+def excerpt(folder: Path, frames: int = 3, height: int = 24) -> tuple[Path, dict[str, np.ndarray]]:
+    """An excerpt of Sintel in which nothing moves: where its flow goes, and what that holds."""
+    folder.mkdir(parents=True)
+    for index in range(1, frames + 1):
+        cv2.imwrite(str(folder / f"frame_{index:04}.png"), texture(height, 32))
+    return folder / "flow_0002.npz", {"flow": np.zeros((24, 32, 2), np.float16), "valid": np.ones((24, 32), bool)}
+
+
+def test_a_sound_excerpt_of_sintel(tmp_path: Path):
+    path, values = excerpt(tmp_path / "still")
+    np.savez(path, **values)
+    (scene,) = sintel_scenes(tmp_path)
+    assert measure_input([scene])[0].errors == {1: 0}
+
+
+@pytest.mark.parametrize("length", [0, 5, 300])
+def test_a_damaged_flow_is_named(tmp_path: Path, length: int):
+    path, values = excerpt(tmp_path / "still")
+    np.savez_compressed(path, **values)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(InputError, match="still is no excerpt of Sintel"):
+        sintel_scenes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("made", "changed", "complaint"),
+    [
+        ({"frames": 2}, {}, "leads to a frame that is not there"),
+        ({"height": 30}, {}, "expected one size"),
+        ({}, {"flow": np.zeros((24, 32), np.float16)}, "expected one size"),
+        ({}, {"flow": np.full((24, 32, 2), np.nan, np.float16)}, "is no number"),
+    ],
+)
+def test_a_flow_that_does_not_fit_is_refused(tmp_path: Path, made, changed, complaint: str):
+    path, values = excerpt(tmp_path / "still", **made)
+    np.savez(path, **values | changed)
+    with pytest.raises(InputError, match=complaint):
+        sintel_scenes(tmp_path)
+
+
+def test_what_there_is_not_is_said_before_anything_is_painted():
+    engine = BoilingEngine()
+    for styles, knob in ((["a", "c"], [0.5]), (["a"], [0.5, 1.5])):
+        with pytest.raises(InputError, match=r"unknown style 'c'|steady is 1.5"):
+            next(measure_engine(engine, small_scenes(), styles, knob, flow="fast"))
+    assert engine.calls == 0
+
+
+def test_a_style_without_a_painting_is_no_missing_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("torch", reason="needs the [train] extra")
+    from videonst.bench import losses
+
+    monkeypatch.setattr(losses, "Vgg19", lambda weights: None)
+    with pytest.raises(InputError, match=r"no painting of a in .*; expected a.jpg"):
+        losses.perceptual_losses(tmp_path, tmp_path)("a")
+
+
+@pytest.mark.timeout(300)  # the first to ask for the small model waits for its export
+def test_reports_that_cannot_be_written_are_known_at_once(small_model: Path, tmp_path: Path):
+    (tmp_path / "file").touch()
+    for option, name in (("--json", "report.json"), ("--plot", "plot.png"), ("--plot", "plot.txt")):
+        target = tmp_path / name if name.endswith("txt") else tmp_path / "file" / name
+        arguments = ["--model", str(small_model), "--device", "cpu", "--style", "a", "--frames", "12"]
+        result = CliRunner().invoke(app, ["bench", "stability", *arguments, option, str(target)])
+        assert isinstance(result.exception, InputError), result.output
+        assert "at 0" not in result.output
+
+
 @pytest.mark.timeout(300)  # the first to ask for the small model waits for its export
 def test_the_command(small_model: Path, tmp_path: Path):
     pytest.importorskip("matplotlib", reason="needs the [train] extra")
@@ -254,6 +331,11 @@ def test_the_command(small_model: Path, tmp_path: Path):
     result = CliRunner().invoke(app, ["bench", "stability", "--inputs", str(tmp_path / "inputs"), "--frames", "12"])
     assert result.exit_code == 0, result.output
     assert len(list((tmp_path / "inputs" / "synthetic").glob("*.png"))) == 12
+    again = ["--painted", str(tmp_path / "inputs"), "--plain", str(tmp_path / "inputs"), "--frames", "12"]
+    result = CliRunner().invoke(app, ["bench", "stability", *again], env={"COLUMNS": "20"})
+    assert result.exit_code == 0, result.output
+    assert str(tmp_path / "inputs") in result.output
+    assert "…" not in result.output
     draw_plot(tmp_path / "again.png", list(measure_engine(BoilingEngine(), small_scenes()[:1], ["a"], [0.5])))
 
 
@@ -267,6 +349,7 @@ def test_the_command(small_model: Path, tmp_path: Path):
         (["--painted", "x", "--style", "a"], "--style names the one painting"),
         (["--painted", "x", "--vgg", "x", "--paintings", "x"], "--style names the one painting"),
         (["--inputs", "x", "--plot", "x.png"], "in a run of its own"),
+        (["--painted", "x", "--plot", "x.png"], "add --plain"),
         (["--painted", "missing", "--frames", "12"], "missing holds no painted scene"),
     ],
 )

@@ -1,5 +1,6 @@
 """Content and style loss of results, as the trainer measures them (needs torch and the VGG-19 weights)."""
 
+import glob
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 
 from videonst.bench.scenes import read_picture
 from videonst.bench.stability import Losses
+from videonst.errors import InputError
 from videonst.frame import Pixels
 from videonst.perceptual import Vgg19, content_loss, style_loss, style_statistics
 from videonst.training.data import resize_short_side, to_tensor
@@ -18,8 +20,8 @@ STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 CONTENT_LAYER = "relu3_3"
 
 
-def perceptual_losses(vgg_weights: Path, paintings: Path) -> Callable[[str], Losses | None]:
-    """The losses by style; None for a style without a painting `NAME.*` in the folder."""
+def perceptual_losses(vgg_weights: Path, paintings: Path) -> Callable[[str], Losses]:
+    """The losses by style. For a style without a painting `NAME.*` in the folder `InputError` is raised."""
     vgg = Vgg19(vgg_weights)
 
     @torch.inference_mode()
@@ -28,10 +30,10 @@ def perceptual_losses(vgg_weights: Path, paintings: Path) -> Callable[[str], Los
         found: dict[str, torch.Tensor] = vgg(to_tensor(small), (*STYLE_LAYERS, CONTENT_LAYER))
         return found
 
-    def of_style(style: str) -> Losses | None:
-        found = sorted(paintings.glob(f"{style}.*"))
+    def of_style(style: str) -> Losses:
+        found = sorted(paintings.glob(f"{glob.escape(style)}.*"))
         if not found:
-            return None
+            raise InputError(f"there is no painting of {style} in {paintings}; expected {style}.jpg or the like")
         target = features(read_picture(found[0]))
         wanted = style_statistics({name: target[name] for name in STYLE_LAYERS})
 

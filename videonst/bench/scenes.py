@@ -1,5 +1,7 @@
 """Clips whose motion is known, to measure stability on."""
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -101,7 +103,7 @@ def sintel_scenes(folder: Path) -> list[Scene]:
     frame NNNN to the next, and `valid`.
 
     Raises:
-        InputError: there are none, or one is not of this form.
+        InputError: there are none, or one is not of this form, damaged, or does not fit its pictures.
     """
     scenes = []
     for part in sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []:
@@ -109,13 +111,21 @@ def sintel_scenes(folder: Path) -> list[Scene]:
             (truth,) = part.glob("flow_*.npz")
             pictures = sorted([*part.glob("frame_*.png"), *part.glob("frame_*.jpg")])
             first = [p.stem for p in pictures].index(truth.stem.replace("flow", "frame"))
-            with np.load(truth) as values:
+            with truth.open("rb") as file, np.load(file) as values:
                 motion = Motion(values["flow"].astype(np.float32), values["valid"].astype(bool))
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(
                 f"{part} is no excerpt of Sintel; expected frame_NNNN pictures and one flow_NNNN.npz"
             ) from error
-        scenes.append(Scene(part.name, "sintel", [read_picture(p) for p in pictures], {(first, first + 1): motion}))
+        frames = [read_picture(p) for p in pictures]
+        if first + 1 == len(frames):
+            raise InputError(f"{truth} leads to a frame that is not there; expected a picture after {pictures[first]}")
+        sizes = {frame.shape[:2] for frame in frames}
+        if sizes != {motion.valid.shape} or motion.flow.shape != (*motion.valid.shape, 2):
+            raise InputError(f"{part} holds pictures of {sizes} and a flow of {motion.flow.shape}; expected one size")
+        if not np.isfinite(motion.flow).all():
+            raise InputError(f"{truth} holds motion that is no number; expected pixels everywhere")
+        scenes.append(Scene(part.name, "sintel", frames, {(first, first + 1): motion}))
     if not scenes:
         raise InputError(f"there are no excerpts in {folder}; expected a folder for each")
     return scenes

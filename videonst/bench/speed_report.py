@@ -33,18 +33,6 @@ def make_report(
     return report | ({"start_up_s": dict(start_up)} if start_up else {})
 
 
-def write_report(path: Path, report: Mapping[str, Any]) -> None:
-    """
-    Raises:
-        InputError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=1) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; name another file") from error
-
-
 def read_report(path: Path) -> dict[str, Any]:
     """
     Raises:
@@ -109,9 +97,12 @@ def comparison(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
             else ""
             for stage in stages
         ]
-        whole = f"{now['whole']['ms'] / was['whole']['ms']:.2f}"
-        lines.append([*_names(now), *ratios, whole, f"{now['delay']['ms'] / was['delay']['ms']:.2f}"])
-    table = _table([*_HEAD, *stages, "whole", "delay"], lines)
+        rest = [
+            f"{now[key]['ms'] / was[key]['ms']:.2f}" if now.get(key) and was.get(key) else ""
+            for key in ("at_once", "whole", "delay")
+        ]
+        lines.append([*_names(now), *ratios, *rest])
+    table = _table([*_HEAD, *stages, "several at once", "whole", "delay"], lines)
     changed = [
         f"{key} {old['machine'].get(key)} → {new['machine'].get(key)}"
         for key in ("processor", "cores", "gpu", "versions")

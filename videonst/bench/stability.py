@@ -1,6 +1,5 @@
 """How steady an engine is over the positions of the knob, and at what price in style and sharpness."""
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from videonst.bench.json_values import rounded
+from videonst.bench.json_values import rounded, write_json
 from videonst.bench.scenes import Scene, noisy_stills
 from videonst.engines import Engine
 from videonst.errors import InputError
@@ -109,11 +108,11 @@ def measure(
     for (first, second), motion in scene.motions.items():
         if motion.valid.any():
             errors[second - first].append(warping_error(painted[first], painted[second], motion))
-    found: dict[str, float] = {}
+    found: dict[str, float | None] = {}
     if scene.kind == "still":
         found |= asdict(flicker(painted[SETTLED:]))
     if plain is not None:
-        found["sharpness"] = sharpness(painted[-1]) / sharpness(plain[-1])
+        found["sharpness"] = _sharpness_ratio(painted[-1], plain[-1])
     if losses:
         found["content"], found["style_loss"] = losses(painted[-1], scene.frames[-1])
     means = {lag: float(np.mean(values)) for lag, values in sorted(errors.items())}
@@ -147,10 +146,19 @@ def measure_engine(
         scenes, styles, knob: what to run.
         flow: see `open_flow`.
         losses: by style.
+
+    Raises:
+        InputError: a style or a position that there is not, before anything is painted.
     """
     positions, motion = sorted({0.0, *knob}), open_flow(flow)
+    for position in positions:
+        Stabiliser(engine, steady=position)
+    names = [known.name for known in engine.description.styles]
+    of_styles = {}
     for style in styles:
-        of_style = losses(style)
+        StyleMix.parse(style).weights(names)
+        of_styles[style] = losses(style)
+    for style, of_style in of_styles.items():
         for scene in scenes:
             plain: list[Pixels] | None = None
             for steady in positions:
@@ -182,8 +190,14 @@ def measure_hold(engine: Engine, style: str, steady: float, count: int, *, flow:
         style, steady, "hold", "hold", {},
         step=float(cv2.absdiff(shown.pixels, first).mean()),
         drift=float(changes[np.abs(changes).argmax()]),
-        sharpness=sharpness(shown.pixels) / sharpness(engine.stylize(frame, mix).pixels),
+        sharpness=_sharpness_ratio(shown.pixels, engine.stylize(frame, mix).pixels),
     )  # fmt: skip
+
+
+def _sharpness_ratio(picture: Pixels, plain: Pixels) -> float | None:
+    """None where the plain one is flat."""
+    base = sharpness(plain)
+    return sharpness(picture) / base if base else None
 
 
 def measure_input(scenes: Iterable[Scene]) -> list[Row]:
@@ -268,14 +282,20 @@ def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def write_report(path: Path, rows: Sequence[Row], about: dict[str, Any]) -> None:
-    """Everything as JSON: `about`, `summary` and `rows`."""
-    report = about | {"summary": summarise(rows), "rows": [asdict(row) for row in rows]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rounded(report, 5), indent=1, allow_nan=False) + "\n")
+    """Everything as JSON: `about`, `summary` and `rows`.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    write_json(path, rounded(about | {"summary": summarise(rows), "rows": [asdict(row) for row in rows]}, 5))
 
 
 def draw_plot(path: Path, rows: Sequence[Row]) -> None:
-    """Warping error against style loss (sharpness, where no losses were measured) over the knob. Needs matplotlib."""
+    """Warping error against style loss (sharpness, where no losses were measured) over the knob.
+
+    Raises:
+        InputError: matplotlib is missing, or there is no error or nothing to set it against.
+    """
     try:
         import matplotlib
 
@@ -287,11 +307,12 @@ def draw_plot(path: Path, rows: Sequence[Row]) -> None:
     price = "style_loss" if all("style_loss" in s for s in summary) else "sharpness"
     if not all(price in s for s in summary):
         raise InputError("the plot needs a price beside the error: add --plain, or --vgg and --paintings")
+    kinds = [kind for kind in ("sintel", "synthetic", "clip") if all(f"{kind}_error_1" in s for s in summary)]
+    if not kinds:
+        raise InputError("the plot needs a warping error, and no scene that was measured has one; paint synthetic too")
     figure, axes = pyplot.subplots(figsize=(6.4, 4.4), layout="constrained")
-    for kind in ("sintel", "synthetic", "clip"):
+    for kind in kinds:
         key = f"{kind}_error_1"
-        if not all(key in s for s in summary):
-            continue
         axes.plot([s[price] for s in summary], [s[key] for s in summary], "o-", label=kind)
         for s in summary:
             name = s["painted"] if "painted" in s else f"{s['steady']:g}"
@@ -302,8 +323,7 @@ def draw_plot(path: Path, rows: Sequence[Row]) -> None:
     axes.set_xlabel("style loss" if price == "style_loss" else "sharpness against the unsteadied painting")
     axes.set_ylabel("warping error (dotted: the input itself)")
     axes.set_ylim(bottom=0)
-    if axes.lines:
-        axes.legend(title="painted folders" if "painted" in summary[0] else "steady 0 … 1, mean over styles")
+    axes.legend(title="painted folders" if "painted" in summary[0] else "steady 0 … 1, mean over styles")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 

@@ -15,6 +15,9 @@ app = typer.Typer(help="Measure: speed, stability.", no_args_is_help=True)
 MEASURED = ("tiny", "tiny.int8", "fast", "fast.int8")
 SIZES = ("640x360", "1280x720")
 
+WIDEST = 1000
+"""Columns of a printed table at most."""
+
 STYLES = ("starry_night", "great_wave", "the_scream", "udnie")
 
 
@@ -37,6 +40,7 @@ def speed(
     ] = None,
 ) -> None:
     """Time of every stage alone, of the whole way, and the floor; see docs/benchmarks/speed.md."""
+    from videonst.bench.json_values import write_json
     from videonst.bench.machine import describe_machine
     from videonst.bench.speed import measure_speed
     from videonst.bench.speed_report import (
@@ -46,10 +50,8 @@ def speed(
         make_report,
         read_report,
         tables,
-        write_report,
     )
     from videonst.bench.start_up import measure_start_up
-    from videonst.resize import Resize
 
     if compare:
         typer.echo(comparison(*map(read_report, compare)))
@@ -59,14 +61,12 @@ def speed(
     if show:
         report = read_report(show)
     else:
-        sizes = [Resize.parse(text).size for text in size or SIZES]
-        if None in sizes:
-            raise InputError("a size to measure is WIDTHxHEIGHT, such as 640x360")
+        sizes = [_size(text) for text in size or SIZES]
         on_cpu = device in ("auto", "cpu")
         machine, rows = describe_machine(), []
         for row in measure_speed(
             model or [name for name in MEASURED if on_cpu or not name.endswith(".int8")],
-            [pair for pair in sizes if pair],
+            sizes,
             device=device,
             rounds=rounds,
             round_seconds=seconds,
@@ -75,10 +75,10 @@ def speed(
         ):
             rows.append(row)
             if json:  # what is measured is not lost where a later one fails
-                write_report(json, make_report(rows, machine))
+                write_json(json, make_report(rows, machine))
         report = make_report(rows, machine, measure_start_up() if start_up else None)
     if json:
-        write_report(json, report)
+        write_json(json, report)
     typer.echo(tables(report))
     if plot:
         draw_plot(plot, report)
@@ -107,6 +107,7 @@ def stability(
 ) -> None:
     """Warping error, flicker, drift and sharpness over the knob, on exact flow; see docs/steady.md."""
     from videonst.bench.scenes import clip_scene, sintel_scenes, still_scene, synthetic_scene
+    from videonst.bench.speed_report import check_plot
     from videonst.bench.stability import (
         INPUT,
         draw_plot,
@@ -129,6 +130,10 @@ def stability(
         raise InputError("for --painted, --style names the one painting that --vgg and --paintings compare with")
     if inputs and (painted or json or plot):
         raise InputError("--inputs writes the scenes and stops; measure in a run of its own")
+    if plot:
+        check_plot(plot)
+    if plot and painted and not (plain or vgg):
+        raise InputError("the plot needs a price beside the error: add --plain, or --vgg and --paintings")
     scenes = [synthetic_scene(frames), still_scene(), *(sintel_scenes(sintel) if sintel else [])]
     scenes += [clip_scene(path, frames) for path in clip or []]
     if len({scene.name for scene in scenes}) < len(scenes):
@@ -158,22 +163,27 @@ def stability(
         losses = _losses(vgg, paintings)
         knob = steady or [0.25, 0.5, 0.75, 1.0]
         motion = open_flow(flow)
+        if json:
+            write_report(json, rows, about)
         for row in measure_engine(stylizer.engine, scenes, styles, knob, flow=motion, **losses):
             typer.echo(f"{row.style} {row.scene} at {row.steady:g}", err=True)
             rows.append(row)
+            if json:  # what is measured is not lost where a later one fails
+                write_report(json, rows, about)
         for name, position in ((name, position) for name in styles for position in knob if hold):
             typer.echo(f"{name} hold at {position:g}", err=True)
             rows.append(measure_hold(stylizer.engine, name, position, hold, flow=motion))
     if json:
         write_report(json, rows, about)
-    if plot:
-        draw_plot(plot, rows)
     _print([asdict(row) | row.errors_by_name() for row in rows if row.style == INPUT], "scene")
     _print(summarise(rows), "painted" if painted else "steady")
+    if plot:
+        draw_plot(plot, rows)
 
 
 def _print(rows: Sequence[dict[str, Any]], first: str) -> None:
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     wanted = [
@@ -184,7 +194,9 @@ def _print(rows: Sequence[dict[str, Any]], first: str) -> None:
     table = Table(first, *(str(row[first]) for row in rows), box=None)
     for key in wanted:
         table.add_row(key, *(f"{v:.4g}" if isinstance(v := row.get(key), float) else "" for row in rows))
-    Console().print(table)
+    console = Console()
+    needed = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+    Console(width=max(console.width, needed)).print(table)  # rich would cut the numbers short
 
 
 def _losses(vgg: Path | None, paintings: Path | None) -> dict[str, Any]:
@@ -195,3 +207,11 @@ def _losses(vgg: Path | None, paintings: Path | None) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         raise InputError(f"the losses need {error.name}; run: pip install 'videonst[train]'") from error
     return {"losses": perceptual_losses(vgg, paintings)}
+
+
+def _size(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT."""
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal()):
+        raise InputError(f"cannot read {text!r} as a size to measure; expected WIDTHxHEIGHT, such as 640x360")
+    return int(width), int(height)

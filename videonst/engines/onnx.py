@@ -43,9 +43,9 @@ memory."""
 
 REMEMBERED_MIXES = 64
 
-PIXELS_AT_ONCE = 1920 * 1080
-"""Of all frames that a processor paints side by side: memory grows with them. Larger frames are shared out among the
-cores one by one, which is nearly as quick with them."""
+PIXELS_AT_ONCE = 1280 * 720
+"""Of all frames that a processor paints side by side: memory grows with them, and so does the time until Ctrl-C is
+heeded. Larger frames are shared out among the cores one by one, which is as quick with them."""
 
 _Weights = npt.NDArray[np.float32]
 

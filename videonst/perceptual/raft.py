@@ -1,11 +1,14 @@
 """RAFT (Teed and Deng, ECCV 2020) of torchvision, for conversions where nobody waits."""
 
+from pickle import UnpicklingError
+
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.models.optical_flow import RAFT, Raft_Small_Weights, raft_small
 
+from videonst.engines.providers import one_line
 from videonst.errors import InputError
 from videonst.frame import Pixels
 from videonst.temporal.flow import Field, grey_at
@@ -18,6 +21,8 @@ SMALLEST_SIDE = 128
 
 MULTIPLE = 8
 
+WEIGHTS_FILE = Raft_Small_Weights.C_T_V2.url.rpartition("/")[2]
+
 
 class RaftFlow:
     """A `FlowProvider`: torchvision's small RAFT. Grey pictures on all three channels.
@@ -28,7 +33,7 @@ class RaftFlow:
         side: short side of the working resolution, pixels.
 
     Raises:
-        InputError: the weights cannot be downloaded.
+        InputError: the weights cannot be downloaded, or are damaged.
     """
 
     name = "raft_small C_T_V2"
@@ -41,6 +46,11 @@ class RaftFlow:
                 raise InputError(
                     f"cannot download RAFT's weights ({error}); fetch them once on a machine with network, or use "
                     "--flow medium"
+                ) from error
+            except (RuntimeError, EOFError, UnpicklingError) as error:  # torch's, of a file cut short
+                raise InputError(
+                    f"RAFT's weights are damaged ({one_line(error)}); delete {WEIGHTS_FILE} in "
+                    f"{torch.hub.get_dir()}/checkpoints, or use --flow medium"
                 ) from error
         self._device = torch.device(device)
         self._model = model.to(self._device).eval()

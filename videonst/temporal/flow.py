@@ -111,11 +111,13 @@ class Search(NamedTuple):
         preset: number of OpenCV's preset.
         stride: between patches of 8x8, pixels; None as in the preset.
         descents: steps of gradient descent for each patch; None as in the preset.
+        finest: halvings of the picture at which the search ends and the flow is enlarged; None as in the preset.
     """
 
     preset: int
     stride: int | None = None
     descents: int | None = None
+    finest: int | None = None
 
     def open(self) -> cv2.DISOpticalFlow:
         search = cv2.DISOpticalFlow.create(self.preset)
@@ -123,18 +125,31 @@ class Search(NamedTuple):
             search.setPatchStride(self.stride)
         if self.descents is not None:
             search.setGradientDescentIterations(self.descents)
+        if self.finest is not None:
+            search.setFinestScale(self.finest)
         return search
 
     def __str__(self) -> str:
-        return ",".join(str(value) for value in self if value is not None)
+        return ",".join("" if value is None else str(value) for value in self)
 
 
-_ULTRAFAST, _FAST = Search(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST), Search(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+def _small(preset: int) -> tuple[Search, Search, int]:
+    """OpenCV's quick presets as used here. They end two halvings early, with 45 rows of a picture of 180. These search
+    a picture of 90 rows to the end, and one halving early on the way there: more exact for a little more time, and less
+    for what is done at the working resolution (docs/benchmarks/stability.md)."""
+    return Search(preset, stride=5, descents=12, finest=0), Search(preset, finest=1), 90
+
+
+_FAST = Search(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 _MEDIUM = Search(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM, stride=5, descents=12)
 """OpenCV has stride 3 and 25 steps: as exact on Sintel (either way 21.1 % of the pixels are wrong by more than 2), and
 1.7 times as slow."""
 
-PRESETS = {"ultrafast": (_ULTRAFAST, _ULTRAFAST, 180), "fast": (_FAST, _FAST, 180), "medium": (_MEDIUM, _FAST, 240)}
+PRESETS = {
+    "ultrafast": _small(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST),
+    "fast": _small(cv2.DISOPTICAL_FLOW_PRESET_FAST),
+    "medium": (_MEDIUM, _FAST, 240),
+}
 """The search, the rough one, and the short side of the working resolution, pixels."""
 
 SMALLEST_SIDE = 32

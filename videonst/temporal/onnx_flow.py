@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from videonst.engines.providers import one_line, open_session
+from videonst.engines.providers import DeviceError, one_line, open_session
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Pixels
 from videonst.temporal.flow import Field, grey_at
@@ -46,7 +46,11 @@ class OnnxFlow:
         if not self.path.is_file():
             raise InputError(f"there is no flow network {self.path}; expected an .onnx file")
         self.name = f"{self.path.name} {hashlib.sha256(self.path.read_bytes()).hexdigest()[:12]}"
-        self._session = open_session(self.path, "cpu" if device == "auto" else device)
+        device = "cpu" if device == "auto" else device
+        try:
+            self._session = open_session(self.path, device)
+        except DeviceError as error:
+            raise InputError(f"{self.path} cannot be loaded as a flow network on {device}: {error.reason}") from error
         self._inputs = [i for i in self._session.get_inputs() if len(i.shape) == 4]
         channels = self._inputs[0].shape[1] if self._inputs else None
         if (
@@ -86,4 +90,5 @@ class OnnxFlow:
             raise VideoNSTError(
                 f"the flow network {self.path} gives {', '.join(str(o.shape) for o in outputs)}; expected {shape}"
             )
-        return np.ascontiguousarray(found[-1][0].transpose(1, 2, 0), np.float32)
+        motion = np.ascontiguousarray(found[-1][0].transpose(1, 2, 0), np.float32)
+        return np.nan_to_num(motion, copy=False, nan=0, posinf=0, neginf=0)  # else a history would keep it for ever

@@ -20,9 +20,9 @@ Weights = npt.NDArray[np.float32]
 LONGEST_GAP = Fraction(1)
 """Seconds between frames after which the past is forgotten: the camera was stopped, or much was skipped."""
 
-LEAST_TRUSTED = 0.35
+LEAST_TRUSTED = 0.15
 """Mean trust below which a frame has too little in common with the one before for its statistics to be held: a cut that
-`SceneCuts` missed, or a whip pan. Cuts of three real clips had at most 0.08, all else 0.4 and more."""
+`SceneCuts` missed, or a whip pan. Cuts of three real clips had at most 0.09, all else 0.22 and more."""
 
 
 @dataclass(frozen=True)

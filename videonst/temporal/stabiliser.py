@@ -105,7 +105,7 @@ class Stabiliser:
         self._seeking = ThreadPoolExecutor(1, thread_name_prefix="videonst-flow")
         self._carrying = ThreadPoolExecutor(1, thread_name_prefix="videonst-history")
         self._painters = ThreadPoolExecutor(painters, thread_name_prefix="videonst-paint") if painters > 1 else None
-        self._ahead = painters + (painters > 1)
+        self._ahead = painters
         self._finding: Future[Found] = at_hand(_NOTHING_FOUND)
         self._under_way: deque[tuple[Frame, Future[Steadied]]] = deque()
         self.reset()
