@@ -80,19 +80,21 @@ def test_layers_do_not_depend_on_what_else_is_asked(compact: Compact):
 
 
 def test_is_near_vgg(compact: Compact, data: Path):
-    """On held-out photographs: relu1_1 exact up to half precision, to relu4_1 within a part of their variance."""
+    """On held-out photographs: relu1_1 exact up to half precision, the others within a part of their variance."""
     vgg = Vgg19(data / "vgg19-features.safetensors", average=True)
     for path in sorted((data / "heldout").iterdir())[:3]:
         image = to_tensor(resize_short_side(read_image(path), 128))
         with torch.inference_mode():
             found, wanted = compact(image, Compact.layers), vgg(image, Compact.layers)
         torch.testing.assert_close(found["relu1_1"], wanted["relu1_1"], rtol=1e-2, atol=1.0)
-        for name, most in (("relu2_1", 0.12), ("relu3_1", 0.25), ("relu4_1", 0.35)):
+        for name, most, most_gram in (
+            ("relu2_1", 0.12, 0.15), ("relu3_1", 0.25, 0.15), ("relu4_1", 0.35, 0.15), ("relu5_1", 0.6, 0.5),
+        ):  # fmt: skip
             w = wanted[name]
             error = (found[name] - w).square().sum() / (w - w.mean((2, 3), keepdim=True)).square().sum()
             assert error < most, (path.name, name)
             gram, exact = (style_statistics({name: t[name]})[name].gram for t in (found, wanted))
-            assert (gram - exact).square().sum() < 0.15 * exact.square().sum(), (path.name, name)
+            assert (gram - exact).square().sum() < most_gram * exact.square().sum(), (path.name, name)
 
 
 def test_auto_takes_vgg_where_it_is(no_cache: Path, random_vgg: Path, monkeypatch: pytest.MonkeyPatch):

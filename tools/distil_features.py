@@ -8,7 +8,8 @@ goes on from the checkpoint (the learning rate follows --steps, which may be cha
 What is learnt, all relative so that every layer weighs the same: the activations (squared error over their variance),
 and of each picture the Gram matrices and channel means. VGG-19 pools by the mean, as it does in the quality mode. What
 it is learnt from: `distil_pictures.py`; where it starts: `distil_start.py`. VGG-19 is much of the work, so a batch is
-kept and used again a few times. Weights are averaged over the last 500 steps or so.
+kept and used again a few times. Weights are averaged over the last 500 steps or so. `distil_deep.py` then renews what
+lies behind relu4_2.
 """
 
 import argparse
@@ -68,14 +69,13 @@ class Student:
 def errors(
     found: dict[str, Tensor], wanted: dict[str, Tensor], variances: dict[str, float]
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Of each learnt layer: squared error over variance, and the style loss of its statistics (mean over pictures).
+    """Of each layer: squared error over variance, and the style loss of its statistics (mean over pictures).
 
     `variances` holds running averages: the variance of flat pictures is too small to divide by.
     """
-    found_statistics = style_statistics({k: found[k] for k in LEARNT})
-    wanted_statistics = style_statistics({k: wanted[k] for k in LEARNT})
+    found_statistics, wanted_statistics = style_statistics(found), style_statistics(wanted)
     result = {}
-    for name in LEARNT:
+    for name in wanted:
         f, w = found[name].float(), wanted[name].float()
         own = (w - w.mean((0, 2, 3), keepdim=True)).square().mean().item()
         variances[name] = 0.99 * variances.get(name, own) + 0.01 * own
@@ -83,6 +83,13 @@ def errors(
         gram = style_loss({name: found_statistics[name]}, {name: wanted_statistics[name]})
         result[name] = ((f - w).square().mean() / variance, gram.clamp(max=4).mean())
     return result
+
+
+def schedule(step: int, steps: int) -> float:
+    """Of the learning rate: rises, then falls as a cosine does."""
+    if step < WARM_UP:
+        return (step + 1) / WARM_UP
+    return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 
 
 class Distillation:
@@ -103,11 +110,12 @@ class Distillation:
         network.first.requires_grad_(False)
         options.out.mkdir(parents=True, exist_ok=True)
         self.checkpoint = options.out / "checkpoint.pt"
+        convolutions = [*(c for stage in network.trunk for c in stage), *network.read.values()]
         if self.checkpoint.exists():
-            whiten(network, None)
+            whiten(convolutions, None)
         else:
             begin(network, self.teacher, self.student.scales, self.pictures, options.crop)
-            whiten(network, self.pictures.batch(0, BEGIN_BATCH, options.crop))
+            whiten(convolutions, lambda: network(self.pictures.batch(0, BEGIN_BATCH, options.crop), LEARNT))
         self.learnt = [p for p in network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(self.learnt, lr=options.rate, betas=ADAM_BETAS)
         self.average = {name: value.clone() for name, value in plain(network).items()}
@@ -153,7 +161,7 @@ class Distillation:
         found = errors(self.student(image, LEARNT), wanted, self.variances)
         loss = torch.stack([fit + GRAM_WEIGHT * gram for fit, gram in found.values()]).sum()
         for group in self.optimiser.param_groups:
-            group["lr"] = self.options.rate * self._schedule()
+            group["lr"] = self.options.rate * schedule(self.step, self.options.steps)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.learnt, CLIP)
@@ -163,12 +171,6 @@ class Distillation:
             for name, value in plain(self.student.network).items():
                 self.average[name].lerp_(value, 1 - AVERAGING)
         return {name: [round(fit.item(), 4), round(gram.item(), 5)] for name, (fit, gram) in found.items()}
-
-    def _schedule(self) -> float:
-        if self.step < WARM_UP:
-            return (self.step + 1) / WARM_UP
-        progress = min(1.0, self.step / self.options.steps)
-        return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
 
     @torch.no_grad()
     def _measure_scales(self) -> None:

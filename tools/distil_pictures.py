@@ -31,16 +31,17 @@ ZOOM = (0.7, 1.6)
 
 POOL = 24
 """Pictures that are being optimised on the network."""
-POOL_FROM = 200
+POOL_FROM = 400
 """Step from which they are used: before, the network teaches them nothing."""
 POOL_SHARE = 0.7
 """Of the pictures that are fresh."""
 POOL_STEPS = 3
-POOL_LIFE = 35
+POOL_LIFE = 40
 """Steps of a picture each time it is used, and how often it is used before another takes its place."""
-POOL_RATE = 0.03
+POOL_RATE = 0.04
+"""Of a new picture; falls to nothing over its life, so that old ones have settled as those of an L-BFGS run settle."""
 POOL_STYLE_SIZE = 256
-POOL_TARGETS_EVERY = 300
+POOL_TARGETS_EVERY = 100
 """Steps after which the paintings' statistics are measured again on the network as it has become."""
 
 
@@ -146,7 +147,8 @@ class Pictures:
             for g, d in zip(chosen, gradient.split(1), strict=True):
                 g.first = 0.9 * g.first + 0.1 * d
                 g.second = 0.99 * g.second + 0.01 * d.square()
-                g.image = (g.image - POOL_RATE * g.first / (g.second**0.5 + 1e-12)).clamp(0, 1)
+                rate = POOL_RATE * (1 - g.used / POOL_LIFE)
+                g.image = (g.image - rate * g.first / (g.second**0.5 + 1e-12)).clamp(0, 1)
         for g in chosen:
             g.used += 1
         self.pool = [g for g in self.pool if g.used < POOL_LIFE]

@@ -1,5 +1,8 @@
 """Where `distil_features.py` starts from: a network fitted by least squares, and coordinates in which Adam keeps it."""
 
+from collections.abc import Callable, Sequence
+from itertools import chain, islice
+
 import torch
 import torch.nn.functional as F
 from distil_pictures import Pictures
@@ -14,8 +17,8 @@ LEARNT = tuple(name for name in Compact.layers if name != "relu1_1")  # which is
 WHITENING_RIDGE = 1e-3
 """Added to the variances, relative to their mean, before the inputs of a convolution are scaled to variance 1."""
 
-TARGETS = (("pool1", "relu2_1"), ("pool2", "relu3_1"), ("pool3", "pool3", "relu4_1", "relu4_2", "relu4_4"))
-TARGETS += (("pool4", "pool4", "pool4", "relu5_1"),)
+TARGETS = (("pool1", "relu2_1"), ("pool2", "relu3_1"), ("pool3", "pool3", "relu4_1", "relu4_2"))
+TARGETS += (("relu4_3", "relu4_4"), ("pool4", "relu5_1"))
 """What the convolutions of the trunk begin as: the best predictions of channels of these layers of VGG-19."""
 BEFORE_POOL = {"pool1": "relu1_2", "pool2": "relu2_2", "pool3": "relu3_4", "pool4": "relu4_4"}
 BEGIN_BATCHES, BEGIN_BATCH = 28, 8
@@ -29,26 +32,35 @@ FIT_ROUNDS = 6
 def begin(network: Compact, teacher: Vgg19, scales: dict[str, float], pictures: Pictures, crop: int) -> None:
     """Fits the convolutions one after the other to channels of VGG-19 by least squares: a start far from random."""
     images = [pictures.batch(i, BEGIN_BATCH, crop) for i in range(BEGIN_BATCHES)]
-    aims = {*LEARNT, *(target for targets in TARGETS for target in targets)}
-    layers = {*LEARNT, *BEFORE_POOL.values()} | (aims - {*BEFORE_POOL})
-    teach = []
     with torch.no_grad():
-        for image in images:
-            taps = teacher(image, layers)
-            taps |= {pool: F.avg_pool2d(taps[layer].float(), 2) for pool, layer in BEFORE_POOL.items()}
-            teach.append({name: taps[name].bfloat16() for name in aims})
-        units = {k: torch.stack([t[k].float().square().mean() for t in teach]).mean().sqrt() for k in aims}
-        now = [F.relu(network.first((x - network.mean) / network.std)) for x in images]
-        for stage, (channels, names), targets in zip(network.trunk, network.stages, TARGETS, strict=True):
-            for convolution, name, target in zip(stage, names, targets, strict=True):
-                chosen = choose([t[target] for t in teach], channels)
-                error = fit(convolution, now, [t[target][:, chosen] / units[target] for t in teach])
-                now = [F.relu(convolution(x)) for x in now]
-                print(f"{target}: {channels} channels, error {error:.3f} of the variance", flush=True)
-                if name:
-                    read = network.read[name]
-                    error = fit(read, now, [t[name] / scales[name] for t in teach])
-                    print(f"reading {name}: error {error:.3f} of the variance", flush=True)
+        teach = [teach_targets(teacher, image, {*LEARNT, *chain(*TARGETS)}) for image in images]
+        now = [F.relu(network.first(network.normalise(x))) for x in images]
+        fit_stages(network, 0, now, teach, scales)
+
+
+def teach_targets(teacher: Vgg19, image: Tensor, aims: set[str]) -> dict[str, Tensor]:
+    """VGG-19's activations and pools of these names, in bf16."""
+    pools = {pool: layer for pool, layer in BEFORE_POOL.items() if pool in aims}
+    taps = teacher(image, (aims | {*pools.values()}) - {*pools})
+    taps |= {pool: F.avg_pool2d(taps[layer].float(), 2) for pool, layer in pools.items()}
+    return {name: taps[name].bfloat16() for name in aims}
+
+
+def fit_stages(
+    network: Compact, first: int, now: list[Tensor], teach: list[dict[str, Tensor]], scales: dict[str, float]
+) -> None:
+    """Fits the stages from number `first` on, to which `now` comes in; readouts in units of `scales`."""
+    units = {k: torch.stack([t[k].float().square().mean() for t in teach]).mean().sqrt() for k in teach[0]}
+    stages = zip(network.trunk, network.stages, TARGETS, strict=True)
+    for stage, (_, channels, names), targets in islice(stages, first, None):
+        for convolution, name, target in zip(stage, names, targets, strict=True):
+            chosen = choose([t[target] for t in teach], channels)
+            error = fit(convolution, now, [t[target][:, chosen] / units[target] for t in teach])
+            now = [F.relu(convolution(x)) for x in now]
+            print(f"{target}: {channels} channels, error {error:.3f} of the variance", flush=True)
+            if name:
+                error = fit(network.read[name], now, [t[name] / scales[name] for t in teach])
+                print(f"reading {name}: error {error:.3f} of the variance", flush=True)
 
 
 def choose(maps: list[Tensor], count: int) -> Tensor:
@@ -127,18 +139,17 @@ def inverse_root(square: Tensor) -> Tensor:
     return ((vectors * values**-0.5) @ vectors.T).float()
 
 
-def whiten(network: Compact, image: Tensor | None) -> None:
-    """Gives every convolution but the first coordinates measured on `image`; without one, to be loaded."""
+def whiten(convolutions: Sequence[torch.nn.Conv2d], run: Callable[[], object] | None) -> None:
+    """Gives them coordinates measured on what comes in while `run` runs the network; without it, to be loaded."""
     inputs: dict[torch.nn.Conv2d, Tensor] = {}
-    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d) and m is not network.first]
     hooks = [m.register_forward_pre_hook(lambda m, x: inputs.__setitem__(m, x[0])) for m in convolutions]
     with torch.no_grad():
-        if image is not None:
-            network(image, LEARNT)
+        if run is not None:
+            run()
         for convolution in convolutions:
             size = convolution.kernel_size
             whitened = Whitened(convolution.in_channels, size[0] * size[1])
-            if image is not None:
+            if run is not None:
                 whitened.measure(inputs[convolution], size, convolution.stride, convolution.padding)
             parametrize.register_parametrization(convolution, "weight", whitened.to(convolution.weight.device))
     for hook in hooks:

@@ -54,10 +54,17 @@ PAINTINGS = ("starry_night", "great_wave", "the_scream", "udnie")
 
 @dataclass(frozen=True)
 class Losses:
-    """Content and style loss of a result on VGG-19."""
+    """Content loss of a result on VGG-19, and style losses layer by layer."""
 
     content: float
-    style: float
+    layers: tuple[float, ...]
+
+    @property
+    def style(self) -> float:
+        return statistics.mean(self.layers)
+
+    def __str__(self) -> str:
+        return f"content {self.content:.3f} style {self.style:.4f} = {' '.join(f'{x:.4f}' for x in self.layers)}"
 
 
 @dataclass(frozen=True)
@@ -125,8 +132,9 @@ def measure(vgg: Vgg19, picture: Tensor, photo: Tensor, target: dict[str, Statis
     with torch.no_grad():
         taps = vgg(picture, (*STYLE_LAYERS, CONTENT_LAYER))
         kept = vgg(photo, [CONTENT_LAYER])[CONTENT_LAYER]
-        style = style_loss(style_statistics({k: taps[k] for k in STYLE_LAYERS}), target)
-        return Losses(content_loss(taps[CONTENT_LAYER], kept).item(), style.item())
+        found = style_statistics({k: taps[k] for k in STYLE_LAYERS})
+        layers = tuple(style_loss({k: found[k]}, {k: target[k]}).item() for k in STYLE_LAYERS)
+        return Losses(content_loss(taps[CONTENT_LAYER], kept).item(), layers)
 
 
 def compare(vgg: Vgg19, other: Features, photo: Tensor, painting: Tensor, steps: int, name: str = "") -> Comparison:
@@ -244,7 +252,9 @@ def main() -> None:
         painting = load(next((options.data / "styles").glob(f"{name}.*")), options.size * 5 // 4)
         found = compare(vgg, compact, centre(load(path, options.size)), painting, options.steps, f"{path.stem}/{name}")
         rows.append(found)
-        print(f"{name} x {path.stem}: VGG-19 {found.vgg}, compact {found.other}, ratio {found.ratio:.3f}", flush=True)
+        print(f"{name} x {path.stem}: ratio {found.ratio:.3f}\n  VGG-19   {found.vgg}")
+        for factor, losses in zip(CONTENT_FACTORS, found.other, strict=True):
+            print(f"  compact  {losses} (content x {factor})", flush=True)
     print(f"mean ratio {math.exp(statistics.mean(math.log(r.ratio) for r in rows)):.3f}")
     if options.sheet:
         pictures = [torch.cat(r.pictures, 3)[0].permute(1, 2, 0).numpy() for r in rows]

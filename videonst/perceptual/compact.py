@@ -3,8 +3,8 @@ to ship.
 
 Distilled from VGG-19 by `tools/distil_features.py`; the idea is that of Wang et al.: *Collaborative Distillation for
 Ultra-Resolution Universal Style Transfer*, CVPR 2020. The first convolution is VGG-19's own, so relu1_1 is exact. A
-narrow trunk follows, with one stage for each resolution; where a layer can be asked for, a 1x1 convolution and a ReLU
-read VGG-19's channels from it.
+narrow trunk follows, wider towards its end; where a layer can be asked for, a 1x1 convolution and a ReLU read VGG-19's
+channels from it.
 """
 
 from collections.abc import Collection
@@ -27,14 +27,15 @@ SCALE = "_scale"
 FIRST = 64
 """Channels of relu1_1."""
 
-STAGES: tuple[tuple[int, tuple[str | None, ...]], ...] = (
-    (64, (None, "relu2_1")),
-    (96, (None, "relu3_1")),
-    (144, (None, None, "relu4_1", "relu4_2", None)),
-    (288, (None, None, None, "relu5_1")),
+STAGES: tuple[tuple[int, int, tuple[str | None, ...]], ...] = (
+    (2, 64, (None, "relu2_1")),
+    (2, 96, (None, "relu3_1")),
+    (2, 144, (None, None, "relu4_1", "relu4_2")),
+    (1, 256, (None, None)),
+    (2, 384, (None, "relu5_1")),
 )
-"""For 1/2, 1/4, 1/8 and 1/16 of the resolution: channels of the trunk, and of its convolutions, the first of which
-halves the resolution, the layer that is read after each."""
+"""Of each stage of the trunk: what it divides the resolution by, its channels, and the layers that are read, if any,
+after each of its convolutions. The first is 2x2 where the resolution is divided; all others are 3x3."""
 
 VGG_CHANNELS = {"relu2_1": 128, "relu3_1": 256, "relu4_1": 512, "relu4_2": 512, "relu5_1": 512}
 
@@ -47,14 +48,14 @@ class Compact(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Conv2d(3, FIRST, 3, padding=1)
+        self.first = conv3x3(3, FIRST)
         self.trunk = nn.ModuleList()
         self.read = nn.ModuleDict()
         self.stages = STAGES
         before = FIRST
-        for channels, layers in STAGES:
-            stage = nn.ModuleList([nn.Conv2d(before, channels, 2, stride=2)])
-            stage.extend(nn.Conv2d(channels, channels, 3, padding=1) for _ in layers[1:])
+        for stride, channels, layers in STAGES:
+            stage = nn.ModuleList([nn.Conv2d(before, channels, 2, 2) if stride == 2 else conv3x3(before, channels)])
+            stage.extend(conv3x3(channels, channels) for _ in layers[1:])
             self.trunk.append(stage)
             self.read.update({name: nn.Conv2d(channels, VGG_CHANNELS[name], 1) for name in layers if name})
             before = channels
@@ -63,10 +64,9 @@ class Compact(nn.Module):
 
     def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """Maps (B, 3, H, W), RGB in [0, 1], to {layer: (B, C, H / stride, W / stride)}, shapes as VGG-19's."""
-        x = ((image - self.mean) / self.std).to(self.mean.dtype).contiguous(memory_format=torch.channels_last)
-        x = Relu.apply(self.first(x))
+        x = Relu.apply(self.first(self.normalise(image)))
         taps = {"relu1_1": x} if "relu1_1" in layers else {}
-        for (_, names), convolutions in zip(self.stages, self.trunk.children(), strict=True):
+        for (_, _, names), convolutions in zip(self.stages, self.trunk.children(), strict=True):
             for name, convolution in zip(names, convolutions.children(), strict=True):
                 if len(taps) == len(layers):
                     return taps
@@ -74,6 +74,14 @@ class Compact(nn.Module):
                 if name is not None and name in layers:
                     taps[name] = Relu.apply(self.read[name](x))
         return taps
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """What the first convolution takes."""
+        return ((image - self.mean) / self.std).to(self.mean.dtype).contiguous(memory_format=torch.channels_last)
+
+
+def conv3x3(before: int, channels: int) -> nn.Conv2d:
+    return nn.Conv2d(before, channels, 3, padding=1)
 
 
 class Relu(torch.autograd.Function):
