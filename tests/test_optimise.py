@@ -22,7 +22,7 @@ from videonst.optimise.objective import Losses, Objective, Region  # noqa: E402
 from videonst.optimise.paintings import read_masks, read_painting  # noqa: E402
 from videonst.optimise.presets import STYLE_LAYERS  # noqa: E402
 from videonst.perceptual import losses  # noqa: E402
-from videonst.perceptual.compact import Compact  # noqa: E402
+from videonst.perceptual.compact import Compact, open_compact  # noqa: E402
 from videonst.perceptual.losses import Statistics, style_statistics  # noqa: E402
 from videonst.resize import scaled  # noqa: E402
 from videonst.styles import StyleMix  # noqa: E402
@@ -187,6 +187,21 @@ def test_every_preset_lowers_its_loss(painting, name):
     before, after = (loss_of(optimiser, photo, painting, p) for p in (photo, result))
     assert after.total < 0.7 * before.total
     assert result.shape == photo.shape
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_compact_network_takes_no_more_steps_than_help(painting, name):
+    """A preset by name; one of the user's own is as it is."""
+    features = open_compact()
+    by_name = OptimiseEngine(str(painting), name, features=features, device="cpu").preset
+    own = OptimiseEngine(str(painting), PRESETS[name], features=features, device="cpu").preset
+    assert own == PRESETS[name]
+    assert engine(painting, name).preset == own  # another network
+    assert replace(by_name, steps=own.steps) == own
+    if name in ("good", "best"):
+        assert sum(own.next_steps) <= sum(by_name.steps) < sum(own.steps) / 3
+    else:
+        assert by_name == own
 
 
 def test_the_same_seed_gives_the_same_picture(painting):

@@ -59,6 +59,23 @@ def test_the_command_line_paints_a_picture(run, painting, tmp_path):
     assert np.abs(frames[-1].astype(int) - out[..., ::-1]).mean() < 12
 
 
+@pytest.mark.parametrize(("given", "steps"), [((), 80), (("--steps", 5), 5)])
+def test_the_command_line_takes_the_steps_of_the_network(run, painting, monkeypatch, given, steps):
+    """And as many as are asked for, where they are."""
+    small = SmallFeatures()
+    small.name = "compact"
+    monkeypatch.setattr("videonst.perceptual.open_features", lambda name, vgg: small)
+    original, taken = painter.Painter._objective, []
+    monkeypatch.setattr(
+        painter.Painter,
+        "_objective",
+        lambda self, *given: lambda image, it=original(self, *given): taken.append(0) or it(image),
+    )
+    result = run("--engine", "optimise", "--style", painting, "--start-from", "content", *given)
+    assert result.exit_code == 0, result.output
+    assert steps <= len(taken) <= steps + 2
+
+
 def test_ctrl_c_on_the_command_line_saves_the_picture(run, painting, tmp_path, monkeypatch):
     original = painter.Painter._objective
 

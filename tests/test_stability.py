@@ -344,7 +344,7 @@ def test_the_command(small_model: Path, tmp_path: Path):
     [
         (["--vgg", "x.safetensors"], "need both --vgg and --paintings"),
         (["--plain", "x"], "give both"),
-        (["--painted", "x", "--steady", "0.5"], "painted already"),
+        (["--painted", "x", "--steady", "0.5", "--flow", "fast"], "--flow and --steady: for an engine"),
         (["--painted", "x", "--hold", "50"], "painted already"),
         (["--painted", "x", "--style", "a"], "--style names the one painting"),
         (["--painted", "x", "--vgg", "x", "--paintings", "x"], "--style names the one painting"),

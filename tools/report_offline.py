@@ -138,13 +138,13 @@ def memory_table(found: dict) -> list[str]:
         "| size | network | peak | a step | first frame | all seen | a tenth hidden |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    good = PRESETS["good"]
     for size in MEMORY_SIZES:
         width, height = map(int, size.split("x"))
-        kinds = (good.steps, good.following(0), good.following(HIDDEN))
-        plans = [_plan(width, height, steps) for steps in kinds]
-        counts = [sum(w * h * count for (w, h), count in plan) / (width * height) for plan in plans]
         for features in ("vgg19", "compact"):
+            good = PRESETS["good"].on(features)
+            kinds = (good.steps, good.following(0), good.following(HIDDEN))
+            plans = [_plan(width, height, steps) for steps in kinds]
+            counts = [sum(w * h * count for (w, h), count in plan) / (width * height) for plan in plans]
             row = found.get(f"memory-{features}-{size}")
             if row:
                 step = row["cpu_step"]

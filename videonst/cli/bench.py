@@ -18,6 +18,9 @@ SIZES = ("640x360", "1280x720")
 WIDEST = 1000
 """Columns of a printed table at most."""
 
+_FOR_AN_ENGINE = ("model", "device", "flow", "steady", "hold")
+"""Options of `stability` that have no meaning for what another program painted."""
+
 STYLES = ("starry_night", "great_wave", "the_scream", "udnie")
 
 
@@ -86,6 +89,7 @@ def speed(
 
 @app.command()
 def stability(
+    context: typer.Context,
     model: Model = "fast",
     device: Device = "auto",
     style: Annotated[list[str] | None, typer.Option("--style", "-s", help="Repeatable; default: four.")] = None,
@@ -124,8 +128,9 @@ def stability(
         raise InputError("the losses need both --vgg and --paintings")
     if plain and not painted:
         raise InputError("--plain is the unsteadied version of what --painted names; give both")
-    if painted and (steady or hold):
-        raise InputError("--steady and --hold are for an engine; what --painted names is painted already")
+    idle = [name for name in _FOR_AN_ENGINE if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    if painted and idle:
+        raise InputError(f"--{' and --'.join(idle)}: for an engine; what --painted names is painted already")
     if painted and ((vgg is not None) != (style is not None and len(style) == 1)):
         raise InputError("for --painted, --style names the one painting that --vgg and --paintings compare with")
     if inputs and (painted or json or plot):

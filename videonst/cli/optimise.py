@@ -101,7 +101,7 @@ def open_optimiser(
     except ModuleNotFoundError as error:
         raise InputError(f"--engine optimise needs {error.name}; run: pip install 'videonst[train]'") from error
     wanted = dict(options)
-    plan = _preset(preset, wanted)
+    plan, count = _preset(preset, wanted), wanted.pop("steps")
     timelapse, preview, plot = (wanted.pop(name) for name in ("timelapse", "preview", "plot"))
     if timelapse and not is_picture:
         raise InputError("--timelapse shows how a single picture grows; leave it out for film and for many inputs")
@@ -118,6 +118,7 @@ def open_optimiser(
             raise InputError(f"{path} is read or written otherwise here; name another file")
         used.append(path)
     features = open_features(wanted.pop("features") or "auto", wanted.pop("vgg"))
+    plan = plan.on(features.name) if count is None else plan.with_steps(count)
     bars = _bars("" if is_many else files[0].name, is_film=not (is_picture or is_many))
     with open_timelapse(timelapse, overwrite=overwrite) as sink, bars as (steps, frames):
         recorder = Recorder(preview, sink, keep_losses=plot is not None)
@@ -170,13 +171,11 @@ def _preset(name: str | None, wanted: dict[str, Any]) -> "Preset":
             f"-e preset={name}"
         )
     plan = find_preset(name or DEFAULT_PRESET)
-    steps = wanted.pop("steps")
     weights = {key: value for key in ("content_weight", "style_weight") if (value := wanted.pop(key)) is not None}
     for key, value in weights.items():
         if not 0 <= value < float("inf"):
             raise InputError(f"--{key.replace('_', '-')} is {value:g}; expected 0 or more")
-    plan = replace(plan, **weights)
-    return plan if steps is None else plan.with_steps(steps)
+    return replace(plan, **weights)
 
 
 def _masks(content: Path | None, style: list[Path] | None) -> tuple[Path, list[Path]] | None:

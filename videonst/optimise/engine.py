@@ -85,9 +85,11 @@ class OptimiseEngine:
             )
         for labels_of, (name, picture) in zip(style_labels, pictures.items(), strict=bool(masks)):
             check_mask(labels_of, picture.shape[1], picture.shape[0], name)
-        self.preset = plan
         self._device = pick_device(device)
         features = features if features is not None else open_features()
+        if isinstance(preset, str):
+            plan = plan.on(features.name)
+        self.preset = plan
         layers = features.layers
         weights = [value.float().cpu().numpy() for value in features.state_dict().values()]
         precision = "bf16" if plan.half and has_fast_bfloat16(self._device) else "fp32"

@@ -22,7 +22,10 @@ class Preset:
         spectrum: of its variables, see `descent.lbfgs`.
         steps: evaluations of losses and gradient at each scale, coarse to fine; each scale has twice the side of the
             one before, the last one the picture's own size.
-        next_steps: the same for a frame that starts from the one before, where that shows all of it; see `following`.
+        compact_steps: the same on the compact network, which further steps bring no nearer to VGG-19 (its card); None
+            where nothing changes.
+        next_steps: as `steps`, for a frame that starts from the one before, where that shows all of it; see
+            `following`.
         start: see `starts.STARTS`.
         distance: of the styles, in `losses.DISTANCES`.
         content_weight, style_weight, tv_weight, laplacian_weight: of the relative losses.
@@ -41,6 +44,7 @@ class Preset:
     method: Literal["lbfgs", "adam"] = "lbfgs"
     history: int = 20
     spectrum: float = 0.5
+    compact_steps: tuple[int, ...] | None = None
     next_steps: tuple[int, ...] = (60,)
     start: str = "auto"
     distance: str = "gram"
@@ -60,6 +64,10 @@ class Preset:
     def of_method(self) -> dict[str, float]:
         """Arguments of the method."""
         return {"history": self.history, "spectrum": self.spectrum} if self.method == "lbfgs" else {}
+
+    def on(self, network: str) -> "Preset":
+        """As it is on the perceptual network of this name."""
+        return self if network != "compact" or self.compact_steps is None else replace(self, steps=self.compact_steps)
 
     def following(self, anew: float) -> tuple[int, ...]:
         """Steps of a frame that starts from those before, of whose area the share `anew` was not seen in them: to
@@ -101,8 +109,16 @@ PRESETS: Mapping[str, Preset] = {
             half=False,
         ),
         Preset(name="draft", steps=(40,), next_steps=(15,)),
-        Preset(name="good", steps=(30, 240), next_steps=(40,), lags=(1, 4)),
-        Preset(name="best", steps=(60, 400), next_steps=(80,), lags=(1, 2, 4), passes=3, window=8),
+        Preset(name="good", steps=(30, 240), compact_steps=(10, 70), next_steps=(40,), lags=(1, 4)),
+        Preset(
+            name="best",
+            steps=(60, 400),
+            compact_steps=(20, 80),
+            next_steps=(80,),
+            lags=(1, 2, 4),
+            passes=3,
+            window=8,
+        ),
     )
 }
 
