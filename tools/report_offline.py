@@ -52,9 +52,9 @@ def main() -> None:
 HEAD = """# The optimise engine, measured
 
 Written by `tools/report_offline.py` from [offline.json](offline.json), which `tools/benchmark_offline.py` measures.
-Two cores of an AMD EPYC (Zen 5, AVX-512, bf16), torch on one thread; times are CPU seconds of the process. Content and
-style are the relative losses of `gatys2016` (fp32, VGG-19 with average pooling), whatever a picture was made with;
-loss = content + 10 x style. What the modes do: [quality.md](../quality.md).
+Two cores of an AMD EPYC (Zen 5, AVX-512, bf16; the rows of the compact network: Zen 4), torch on one thread; times are
+CPU seconds of the process. Content and style are the relative losses of `gatys2016` (fp32, VGG-19 with average
+pooling), whatever a picture was made with; loss = content + 10 x style. What the modes do: [quality.md](../quality.md).
 """
 
 
