@@ -80,7 +80,10 @@ def test_interrupt_leaves_nothing_and_exits_130(tmp_path: Path, small_model: Pat
         while not list(tmp_path.iterdir()) and time.monotonic() < deadline:  # the part file shows that work has begun
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert not list(tmp_path.iterdir())

@@ -3,8 +3,11 @@
 import inspect
 import json
 import math
+import subprocess
+import sys
 import threading
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -535,6 +538,31 @@ def test_a_frame_is_mixed_while_the_next_one_is_painted(monkeypatch):
     assert given == [0, 1, 1]
     assert mixed == [True]
     assert len(steady.finish()) == 1
+
+
+def test_ctrl_c_while_a_thread_starts_does_not_keep_the_program():
+    """Its pool does not know of that thread yet, so only `Stabiliser` can tell it that there is no more work."""
+    program = """
+import sys, threading
+sys.path.insert(0, sys.argv[1])
+from test_stabiliser import MIX, BoilingEngine, Stabiliser, pan
+start, wanted = threading.Thread.start, sys.argv[2]
+def interrupted(thread):
+    start(thread)
+    if thread.name.startswith(wanted):
+        raise KeyboardInterrupt
+threading.Thread.start = interrupted
+steady = Stabiliser(BoilingEngine(), painters=2)
+try:
+    for frame in pan(4):
+        steady.take(frame, MIX)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    for thread in ("videonst-flow", "videonst-history", "videonst-paint"):
+        command = [sys.executable, "-c", program, str(Path(__file__).parent), thread]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+        assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 def test_knob_out_of_range():

@@ -102,11 +102,9 @@ class Stabiliser:
         self.steady = steady
         self._flow = flow or DisFlow()
         self._names = [style.name for style in engine.description.styles]
-        self._seeking = ThreadPoolExecutor(1, thread_name_prefix="videonst-flow")
-        self._carrying = ThreadPoolExecutor(1, thread_name_prefix="videonst-history")
-        self._painters = ThreadPoolExecutor(painters, thread_name_prefix="videonst-paint") if painters > 1 else None
         self._ahead = painters
-        self._finding: Future[Found] = at_hand(_NOTHING_FOUND)
+        self._finding: Future[Found]
+        self._hire()
         self._under_way: deque[tuple[Frame, Future[Steadied]]] = deque()
         self.reset()
 
@@ -252,13 +250,26 @@ class Stabiliser:
 
     @contextlib.contextmanager
     def _forgetting(self) -> Iterator[None]:
-        """After an error the next frame is painted on its own."""
+        """After an error the next frame is painted on its own, and nobody works on the others any longer."""
         try:
             yield
         except BaseException:
+            # Ctrl-C while a thread starts leaves it unknown to its pool: the program would wait for it for ever at its
+            # end, if it were not told here that there is no more work.
+            for pool in filter(None, (self._seeking, self._carrying, self._painters)):
+                pool.shutdown(wait=False, cancel_futures=True)
+            self._hire()
             self._under_way.clear()
             self.reset()
             raise
+
+    def _hire(self) -> None:
+        """A thread for the motion, one for the history, and where several frames are painted at once, one for each."""
+        self._seeking = ThreadPoolExecutor(1, thread_name_prefix="videonst-flow")
+        self._carrying = ThreadPoolExecutor(1, thread_name_prefix="videonst-history")
+        several = self._ahead > 1
+        self._painters = ThreadPoolExecutor(self._ahead, thread_name_prefix="videonst-paint") if several else None
+        self._finding = at_hand(_NOTHING_FOUND)
 
     def _holding(self, past: Past, grey: Pixels, hold: float) -> tuple[Statistics | OnDevice | None, float, float]:
         """The statistics of the shot and how far to hold them, where the engine can; and `Past.due`."""
