@@ -140,6 +140,7 @@ def test_small_frames_are_painted_side_by_side(small_model, threads, size, paint
     assert count == painters
     assert beside.session.get_session_options().intra_op_num_threads == each
     assert beside.description == engine.description
+    assert engine.side_by_side(*size)[0] is beside  # for the next input too
     frame, mix = picture(48, 64), StyleMix.parse("a")
     painted, expected = (one.stylize(frame, mix).pixels.astype(int) for one in (beside, engine))
     assert np.abs(painted - expected).max() <= 1

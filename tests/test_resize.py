@@ -185,5 +185,6 @@ def test_bold_strokes_are_painted_side_by_side(small_model):
     frame = Frame(np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8))
     painted, expected = (one.stylize(frame, StyleMix.parse("a")).pixels.astype(int) for one in (beside, engine))
     assert np.abs(painted - expected).max() <= 1
+    assert engine.side_by_side(1, 1)[1] == 4  # nothing is left to work on, which painting says
     alone = StrokeScaled(Inverting(), 2)
     assert alone.side_by_side(64, 48) == (alone, 1)

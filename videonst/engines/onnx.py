@@ -77,6 +77,7 @@ class OnnxEngine:
     ) -> None:
         self._cpu_precision = cpu_precision
         self._threads = threads
+        self._twins: dict[int, OnnxEngine] = {}
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}, expected 1 or more")
         if device == "auto":
@@ -126,12 +127,15 @@ class OnnxEngine:
     def side_by_side(self, width: int, height: int) -> tuple["OnnxEngine", int]:
         """See `PaintsSideBySide`: on a processor each frame keeps to its cores, where none waits for the others."""
         cores = self._threads or usable_cores()
-        painters = min(cores, PIXELS_AT_ONCE // (width * height)) if self._device == "cpu" else 1
+        painters = min(cores, PIXELS_AT_ONCE // max(width * height, 1)) if self._device == "cpu" else 1
         if painters <= 1:
             return self, 1
-        twin = copy.copy(self)
-        twin.session = open_session(self.path, "cpu", cores // painters)
-        return twin, painters
+        threads = cores // painters
+        if threads not in self._twins:  # opened once, however many inputs there are
+            twin = copy.copy(self)
+            twin.session, twin._twins = open_session(self.path, "cpu", threads), {}
+            self._twins[threads] = twin
+        return self._twins[threads], painters
 
     def stylize_on_device(
         self, frame: Frame, mix: StyleMix, statistics: Statistics | OnDevice | None, hold: float

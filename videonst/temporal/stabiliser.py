@@ -273,10 +273,13 @@ class Stabiliser:
 
     def _holding(self, past: Past, grey: Pixels, hold: float) -> tuple[Statistics | OnDevice | None, float, float]:
         """The statistics of the shot and how far to hold them, where the engine can; and `Past.due`."""
-        if not isinstance(self.engine, HoldsStatistics) or past.engine is not self.engine or past.held is None:
+        if not isinstance(self.engine, HoldsStatistics) or past.engine is not self.engine:
+            return None, hold, 1.0
+        held = past.held
+        if held is None:
             return None, hold, 1.0
         hold *= past.due * (1 - _followed(exposure_change(past.grey, grey)))
-        return (past.held, 1.0, hold) if hold > STATISTICS_DUE else (past.held, hold, 1.0)
+        return (held, 1.0, hold) if hold > STATISTICS_DUE else (held, hold, 1.0)
 
     def _paint(
         self, frame: Frame, mix: StyleMix, held: Statistics | OnDevice | None, hold: float, on_device: bool
