@@ -15,6 +15,7 @@ python3 -m videonst doctor >"$out/doctor.txt" 2>&1
 # Whether steadying on the device gives what the processor gives, and whether everything is computed there; needs pytest
 # and hypothesis.
 timeout 100 python3 -m pytest -q -rs tests/test_carry.py -k gpu >"$out/steadied.txt" 2>&1
+timeout 100 python3 -m pytest -q -rs tests/test_hardware.py -k gpu >"$out/decoded.txt" 2>&1 # NVDEC against software
 # A row is written as soon as it is there: what a time limit cuts off is only what comes after it.
 for model in tiny fast full; do
   timeout 150 python3 -m videonst bench speed --device cuda --model $model --size 1280x720 --size 1920x1080 \

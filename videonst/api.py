@@ -140,6 +140,7 @@ def convert(
     rate: float | str | Fraction | None = None,
     strict: bool = False,
     timeout: float | None = None,
+    hwaccel: str | None = None,
     stream_format: str = DEFAULT_STREAM_FORMAT,
     progress: Callable[[PipelineProgress], None] | None = None,
 ) -> PipelineProgress:
@@ -172,6 +173,7 @@ def convert(
         rate: frames per second of numbered pictures (25 where None), a number or text such as "30000/1001".
         strict: damage of the input is an error instead of a warning.
         timeout: seconds to wait for a network address (10 where None).
+        hwaccel: device that decodes video files, such as "cuda"; see `open_source`.
         stream_format: what to write to standard output, of `STREAMED_FORMATS`.
         progress: called after every frame, in the calling thread.
 
@@ -193,7 +195,9 @@ def convert(
         stylizer = Stylizer(StrokeScaled(stylizer.engine, stroke_scale))
     motion = open_flow(flow)
     with (
-        open_source(source, trim, rate=_rate(rate), hdr=hdr, strict=strict, timeout=timeout) as original,
+        open_source(
+            source, trim, rate=_rate(rate), hdr=hdr, strict=strict, timeout=timeout, hwaccel=hwaccel
+        ) as original,
         contextlib.nullcontext(_checked(resized(original, size), stylizer.engine)) as frames,
         contextlib.nullcontext(_engine_for(frames.info, stylizer, steady, motion)) as engine_used,
         open_sink(

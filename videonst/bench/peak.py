@@ -15,10 +15,10 @@ import sys, videonst
 from videonst.bench.machine import peak_resident_mb
 from videonst.memory import keep_freed_memory
 keep_freed_memory()
-source, target, model, device, flow = sys.argv[1:]
+source, target, model, device, flow, hwaccel = sys.argv[1:]
 if model:
     stylizer = videonst.load(model, device=device)
-    videonst.convert(source, target, stylizer.styles[0], model=stylizer, flow=flow)
+    videonst.convert(source, target, stylizer.styles[0], model=stylizer, flow=flow, hwaccel=hwaccel or None)
 else:
     videonst.convert(source, target, engine="none")
 print(peak_resident_mb() or "")
@@ -26,19 +26,25 @@ print(peak_resident_mb() or "")
 
 
 def peak_of_convert(
-    source: Path, target: Path, model: str = "", *, device: str = "cpu", flow: str = "medium"
+    source: Path,
+    target: Path,
+    model: str = "",
+    *,
+    device: str = "cpu",
+    flow: str = "medium",
+    hwaccel: str | None = None,
 ) -> float | None:
     """MB of resident memory at the most; None where the system does not say.
 
     Args:
         source, target: as for `convert`; there is no `target` yet.
         model: name or path; none passes the frames untouched.
-        device, flow: as for `convert`.
+        device, flow, hwaccel: as for `convert`.
 
     Raises:
         VideoNSTError: it failed, such as for want of memory.
     """
-    command = [sys.executable, "-c", _CONVERT, str(source), str(target), model, device, flow]
+    command = [sys.executable, "-c", _CONVERT, str(source), str(target), model, device, flow, hwaccel or ""]
     said = said_by(command, PATIENCE)
     return float(said) if said.strip() else None
 

@@ -36,6 +36,7 @@ from videonst.engines.providers import MEMORY
 from videonst.errors import InputError
 from videonst.frame import Frame
 from videonst.processor import usable_cores
+from videonst.sources.hardware import check_hardware, trouble
 from videonst.styles import StyleMix
 from videonst.temporal.flow import open_flow
 
@@ -69,6 +70,7 @@ class SpeedRow:
         peak_mb: most resident memory of a process that converts; None where the system does not say.
         gmacs, moved_mb: what the network's convolutions must do for a frame, see `videonst.bench.floor`.
         floor_ms: the least time in which this processor could do that; None on a device.
+        hwaccel: what decoded, None in software.
     """
 
     model: str
@@ -87,6 +89,7 @@ class SpeedRow:
     gmacs: float
     moved_mb: float
     floor_ms: float | None
+    hwaccel: str | None = None
 
     @property
     def from_floor(self) -> float | None:
@@ -112,6 +115,7 @@ def measure_speed(
     rounds: int = 3,
     round_seconds: float = ROUND_SECONDS,
     flow: str = FILE_FLOW,
+    hwaccel: str | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[SpeedRow]:
     """Every model at every size, on the sample clip brought to that size.
@@ -123,32 +127,42 @@ def measure_speed(
         rounds: how many times each stage has its turn.
         round_seconds: of one stage.
         flow: how motion is found, as `convert` takes it.
+        hwaccel: what decodes, as `convert` takes it.
         report: is told what is measured next.
 
     Raises:
-        InputError: unknown model, device or flow, or a size that cannot be encoded.
+        InputError: unknown model, device or flow, a size that cannot be encoded, or `hwaccel` does not decode here.
         VideoNSTError: a conversion in a process of its own failed.
     """
     open_flow(flow)
     for width, height in sizes:
         if width % 2 or height % 2 or min(width, height) < 16:
             raise InputError(f"size {width}x{height}; expected even numbers of 16 or more")
+    if hwaccel is not None:
+        check_hardware(hwaccel)
     engines = {str(model): OnnxEngine(model, device) for model in models}
     with tempfile.TemporaryDirectory() as folder:
         for (width, height), (name, engine) in itertools.product(sizes, engines.items()):
             report(f"{name} at {width}x{height}")
-            yield _Bench(engine, (width, height), Path(folder), rounds, round_seconds, flow).measure()
+            yield _Bench(engine, (width, height), Path(folder), rounds, round_seconds, flow, hwaccel).measure()
 
 
 class _Bench:
     """One model at one size."""
 
     def __init__(
-        self, engine: OnnxEngine, size: tuple[int, int], folder: Path, rounds: int, seconds: float, flow: str
+        self,
+        engine: OnnxEngine,
+        size: tuple[int, int],
+        folder: Path,
+        rounds: int,
+        seconds: float,
+        flow: str,
+        hwaccel: str | None = None,
     ) -> None:
         self._engine, self._stylizer = engine, Stylizer(engine)
         self._size, self._folder = size, folder
-        self._rounds, self._seconds, self._flow = rounds, seconds, flow
+        self._rounds, self._seconds, self._flow, self._hwaccel = rounds, seconds, flow, hwaccel
         self._mix = StyleMix.parse(engine.description.styles[0].name)
 
     def measure(self) -> SpeedRow:
@@ -157,10 +171,12 @@ class _Bench:
         count = self._count(frames)
         clip = self._folder / "clip.mp4"
         write_clip(clip, itertools.islice(sample_frames(self._size), count))
+        if self._hwaccel is not None and (reason := trouble(self._hwaccel, clip)):
+            raise InputError(f"frames of {'x'.join(map(str, self._size))} would be decoded in software: {reason}")
         painted = [engine.stylize(frame, self._mix) for frame in frames]
         beside, painters = engine.side_by_side(*self._size)
         stages = {
-            "decode": lambda: decode(clip),
+            "decode": lambda: decode(clip, self._hwaccel),
             **self._network(frames),
             "flow": lambda: self._beside(FlowBothWays(frames, self._flow).next),
             "stabiliser": lambda: self._beside(Stabilising(engine, frames, painted, self._mix, self._flow).next),
@@ -171,7 +187,9 @@ class _Bench:
         if painters > 1:
             stages["at once"] = lambda: at_once(self._held(beside, frames), painters, self._seconds)
         path, device = str(engine.path), engine.description.device
-        peak = peak_of_convert(clip, self._folder / "peak.mp4", path, device=device, flow=self._flow)
+        peak = peak_of_convert(
+            clip, self._folder / "peak.mp4", path, device=device, flow=self._flow, hwaccel=self._hwaccel
+        )
         (self._folder / "peak.mp4").unlink()
         timings = measure_alternating(stages, self._rounds, warm=("whole",))
         delay, whole, many = timings.pop("delay"), timings.pop("whole"), timings.pop("at once", None)
@@ -199,6 +217,7 @@ class _Bench:
             gmacs=sum(c.macs for c in convolutions) / 1e9,
             moved_mb=sum(c.moved for c in convolutions) / 1e6,
             floor_ms=floor_ms(convolutions, measure_limits(convolutions)) if on_cpu else None,
+            hwaccel=self._hwaccel,
         )
 
     def _count(self, frames: Sequence[Frame]) -> int:
@@ -239,6 +258,7 @@ class _Bench:
             self._mix,
             model=self._stylizer,
             flow=self._flow,
+            hwaccel=self._hwaccel,
             overwrite=True,
             progress=lambda _: times.append(time.perf_counter()),
         )

@@ -57,6 +57,8 @@ def tables(report: Mapping[str, Any]) -> str:
     for row in rows:
         network = row["stages"]["network"]
         times = [_ms(row["stages"].get(stage)) for stage in stages]
+        if row.get("hwaccel"):
+            times[0] += f" ({row['hwaccel']})"
         floor = [_number(row["floor_ms"]), _number(row["from_floor"])]
         many = f"{_ms(row['at_once'])} ({row['painters']})" if row.get("at_once") else ""
         alone.append([*_names(row), *times, _percentiles(network), f"{1000 / network['ms']:.1f}", many, *floor])
@@ -108,6 +110,10 @@ def comparison(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         for key in ("processor", "cores", "gpu", "versions")
         if old["machine"].get(key) != new["machine"].get(key)
     ]
+    for was, now in pairs:
+        if was.get("hwaccel") != now.get("hwaccel"):
+            changed.append(f"decoding {was.get('hwaccel') or 'software'} → {now.get('hwaccel') or 'software'}")
+            break
     return f"{table}\n\nNot only the times differ: {'; '.join(changed)}" if changed else table
 
 

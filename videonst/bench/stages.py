@@ -131,10 +131,10 @@ def write_clip(target: Path, frames: Iterator[Frame]) -> None:
             sink.write(frame)
 
 
-def decode(clip: Path) -> Round:
+def decode(clip: Path, hwaccel: str | None = None) -> Round:
     core = time.process_time()
     found: list[float] = []
-    with open_source(clip) as source:
+    with open_source(clip, hwaccel=hwaccel) as source:
         frames = iter(source)
         while True:
             began = time.perf_counter()

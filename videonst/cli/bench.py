@@ -32,6 +32,9 @@ def speed(
     size: Annotated[list[str] | None, typer.Option(metavar="WxH", help="Of the frames; repeatable.")] = None,
     device: Device = "auto",
     flow: Annotated[str, typer.Option(help="How motion is found: ultrafast, fast or medium.")] = "medium",
+    hwaccel: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="What decodes, as for convert; default: software.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each stage.")] = 3,
     seconds: Annotated[float, typer.Option(min=0.01, help="Of one turn of a stage.")] = 1.5,
     start_up: Annotated[bool, typer.Option("--start-up", help="Measure the start of processes too.")] = False,
@@ -74,6 +77,7 @@ def speed(
             rounds=rounds,
             round_seconds=seconds,
             flow=flow,
+            hwaccel=hwaccel,
             report=lambda line: typer.echo(line, err=True),
         ):
             rows.append(row)

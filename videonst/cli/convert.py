@@ -94,6 +94,9 @@ def command(
     rate: Annotated[str | None, typer.Option(help="Frames per second of numbered pictures; default 25.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop where the input is damaged.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait for a network address; default 10.")] = None,
+    hwaccel: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="Decode video files on cuda, videotoolbox …; see doctor.")
+    ] = None,
     stream_format: Annotated[
         str, typer.Option("--format", help="For OUT = -: matroska, webm, mpegts, nut or (fragmented) mp4.")
     ] = "matroska",
@@ -117,6 +120,7 @@ def command(
     from videonst.batch import find_inputs, means_many, plan
     from videonst.sinks.codecs import parse_options
     from videonst.sinks.sink import PICTURE_SUFFIXES
+    from videonst.sources.hardware import check_hardware
     from videonst.sources.source import is_pattern
 
     is_many = len(sources) > 1 or means_many(sources[0])
@@ -124,6 +128,8 @@ def command(
         raise typer.BadParameter("many inputs need a folder as OUT; standard output takes one")
     if is_many and (rate is not None or timeout is not None):
         raise typer.BadParameter("--rate and --timeout are for one sequence of pictures or one address")
+    if hwaccel is not None:  # before any of many, and before the model is loaded
+        check_hardware(hwaccel, strict=strict)
     jobs = plan(find_inputs(sources), Path(target), name) if is_many else []
     if not is_many and skip_existing and Path(target).exists():
         typer.echo(f"{target}: exists, skipped", err=True)
@@ -153,6 +159,7 @@ def command(
         "overwrite": overwrite,
         "resume": resume,
         "strict": strict,
+        "hwaccel": hwaccel,
     }
     if engine == "optimise":
         if getattr(context.get_parameter_source("steady"), "name", "") == "COMMANDLINE":

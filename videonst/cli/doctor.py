@@ -19,12 +19,15 @@ PACKAGES = {
 
 def command(as_json: Json = False) -> None:
     """Check this installation. Exit code 1 if something needed for conversion does not work."""
+    from videonst.demo import CLIP
     from videonst.engines.providers import check_devices, distribution_conflict
     from videonst.models import list_models
+    from videonst.sources.hardware import hardware_decoders, trouble
 
     versions = {name: _version(name) for name in PACKAGES}
     devices = check_devices()
     conflict = distribution_conflict()
+    decoders = {device: trouble(device, CLIP) for device in hardware_decoders()}
     models = [m.name for m in list_models()]
     training = all(versions[name] for name, extra in PACKAGES.items() if extra == "train")
     problems = [p for p in (conflict, None if models else "no models are installed; install videonst again") if p]
@@ -36,6 +39,7 @@ def command(as_json: Json = False) -> None:
         "system": platform.platform(),
         "packages": versions,
         "devices": [{"device": d.device, "works": d.works, "reason": d.reason, "install": d.install} for d in devices],
+        "hwaccel": [{"device": d, "works": not reason, "reason": reason} for d, reason in decoders.items()],
         "models": models,
         "training": training,
         "problems": problems,
@@ -62,6 +66,9 @@ def _print(report: dict[str, Any]) -> None:
     for device in report["devices"]:
         state = "works" if device["works"] else f"no: {device['reason']}"
         typer.echo(f"{device['device']:<9} {state}" + (f"; run: {device['install']}" if device["install"] else ""))
+    for decoder in report["hwaccel"]:
+        state = "works" if decoder["works"] else f"no: {decoder['reason']}"
+        typer.echo(f"decoding  {decoder['device']} {state}")
     if not report["training"]:
         typer.echo("training  no: torch and its companions are missing; run: pip install 'videonst[train]'")
     for problem in report["problems"]:

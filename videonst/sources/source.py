@@ -1,5 +1,6 @@
 """What every source offers, and the one function that opens any of them."""
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from videonst.trim import WHOLE, Trim
 
 if TYPE_CHECKING:
     from videonst.sources.passing import PassingStreams
+
+_log = logging.getLogger(__name__)
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -101,6 +104,7 @@ def open_source(
     hdr: str = "tonemap",
     strict: bool = False,
     timeout: float | None = None,
+    hwaccel: str | None = None,
 ) -> Source:
     """Opens whatever frames come from, by the look of its name.
 
@@ -112,13 +116,33 @@ def open_source(
         hdr: of `HDR_CHOICES`: "tonemap" maps the colours of PQ and HLG clips to BT.709, "error" refuses such clips.
         strict: damage is an error (`DamagedInputError`, while iterating) instead of a warning.
         timeout: seconds to wait for a network address; None takes `DEFAULT_TIMEOUT`.
+        hwaccel: device that decodes video files, as FFmpeg names it, such as "cuda" (see `videonst.sources.hardware`).
+            What it does not decode as software does, and all that is no video file, is decoded in software, with a
+            warning.
 
     Raises:
-        InputError: no such file, nothing in it that can be shown, no frame in the part to take, or HDR refused.
+        InputError: no such file, nothing in it that can be shown, no frame in the part to take, HDR refused, or no
+            such device here.
     """
     if hdr not in HDR_CHOICES:
         raise InputError(f"cannot treat HDR by {hdr!r}; expected one of {', '.join(HDR_CHOICES)}")
+    if hwaccel is not None:
+        from videonst.sources.hardware import check_hardware
+
+        check_hardware(hwaccel, strict=strict)
     damage = Damage(strict=strict)
+    source = _opened_elsewhere(path, trim, rate, damage, hdr, timeout)
+    if source is None:
+        return _open_video(Path(path), trim, damage, hdr, hwaccel)
+    if hwaccel is not None:
+        _log.warning("%s decodes video files only; what is read here is decoded in software", hwaccel)
+    return source
+
+
+def _opened_elsewhere(
+    path: str | Path, trim: Trim, rate: Fraction | None, damage: Damage, hdr: str, timeout: float | None
+) -> Source | None:
+    """None of a video file, which is what remains."""
     if is_address(path):
         from videonst.sources.network import DEFAULT_TIMEOUT, open_address
 
@@ -148,25 +172,32 @@ def open_source(
 
             try:
                 return ImageFileSource(path)
-            except InputError as error:
-                return _video_named_as_picture(path, damage, hdr, error)
+            except InputError:
+                if not _is_video(path):
+                    raise
+    return None
+
+
+def _open_video(path: Path, trim: Trim, damage: Damage, hdr: str, hwaccel: str | None) -> Source:
     from videonst.sources.video import VideoFileSource
 
-    return VideoFileSource(path, trim, damage, hdr=hdr)
+    hardware = None
+    if hwaccel is not None:
+        from videonst.sources.hardware import hardware_for
+
+        hardware = hardware_for(path, hwaccel)
+    return VideoFileSource(path, trim, damage, hdr=hdr, hardware=hardware)
 
 
-def _video_named_as_picture(path: Path, damage: Damage, hdr: str, error: InputError) -> Source:
+def _is_video(path: Path) -> bool:
     """What a file is counts, not its suffix."""
-    from videonst.sources.video import VideoFileSource, open_container
+    from videonst.sources.video import open_container
 
     try:
         with open_container(path) as container:
-            is_video = "pipe" not in container.format.name and container.format.name != "image2"
+            return "pipe" not in container.format.name and container.format.name != "image2"
     except InputError:
-        is_video = False
-    if not is_video:
-        raise error
-    return VideoFileSource(path, WHOLE, damage, hdr=hdr)
+        return False
 
 
 def is_pattern(path: Path) -> bool:

@@ -9,9 +9,10 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -27,6 +28,9 @@ from videonst.sources.deinterlace import deinterlaced
 from videonst.sources.source import SourceInfo
 from videonst.trim import WHOLE, Trim
 
+if TYPE_CHECKING:
+    from videonst.sources.hardware import Hardware
+
 _log = logging.getLogger(__name__)
 
 
@@ -38,19 +42,28 @@ class VideoFileSource:
 
     Of a part, the first frame is the first one shown at or after its start, and it is delivered as time 0.
 
+    With `hardware` the pictures are decoded there; see `videonst.sources.hardware`.
+
     Raises:
         InputError: not a video, no picture in it, none that decodes, none in the part to take, or HDR where `hdr` is
             "error".
-        VideoNSTError: while iterating: the file could not be read on.
+        VideoNSTError: while iterating: the file could not be read on, or the hardware failed.
     """
 
     _seekable = True
     """Whether the file can be opened again, and sought in."""
 
     def __init__(
-        self, path: Path | str, trim: Trim = WHOLE, damage: Damage | None = None, *, hdr: str = "tonemap"
+        self,
+        path: Path | str,
+        trim: Trim = WHOLE,
+        damage: Damage | None = None,
+        *,
+        hdr: str = "tonemap",
+        hardware: "Hardware | None" = None,
     ) -> None:
         self._path = path
+        self._hardware = hardware
         self._damage = damage or Damage()
         self._hdr = hdr
         self._open()
@@ -86,12 +99,13 @@ class VideoFileSource:
             raise
 
     def _open_container(self) -> InputContainer:
-        return open_container(self._path)
+        return open_container(self._path, self._hardware.accelerator if self._hardware else None)
 
     def _decode_from(self, stream: VideoStream) -> None:
         self._stream = stream
-        self._stream.thread_type = "AUTO"
-        self._decoder = _alpha_decoder(stream) or stream.codec_context
+        # Each thread that takes a frame takes a surface of the hardware's too, of which it has 32.
+        self._stream.thread_type = "SLICE" if self._hardware else "AUTO"
+        self._decoder = alpha_decoder(stream) or stream.codec_context
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
@@ -141,7 +155,7 @@ class VideoFileSource:
                 yield self._converter.from_av(picture, pts=pts, time_base=self._time_base)
 
     def _look_at_first(self, picture: VideoFrame) -> None:
-        self._pixel_format = picture.format.name
+        self._pixel_format = self._hardware.pixel_format if self._hardware else picture.format.name
         self._orientation = Orientation.of(picture)
         if self._orientation.oblique:
             _log.warning("%s is to be shown tilted; only quarter turns are applied", self._path)
@@ -198,7 +212,11 @@ class VideoFileSource:
                 for picture in self._decoder.decode(packet):
                     self._incomplete += packet.is_corrupt or picture.is_corrupt
                     yield picture
-            except av.FFmpegError:
+            except av.FFmpegError as error:
+                if self._hardware and not isinstance(error, av.error.InvalidDataError):  # not the file's fault
+                    raise VideoNSTError(
+                        f"hardware failed to decode {self._path}: {error.strerror}; try without --hwaccel (hwaccel=)"
+                    ) from error
                 self._lost += 1
 
     def _demux(self) -> Iterator["Packet[VideoStream]"]:
@@ -311,22 +329,23 @@ def shown_stream(container: InputContainer, path: Path | str) -> VideoStream:
     return max(decodable, key=lambda stream: stream.width * stream.height)
 
 
-def open_container(path: Path | str) -> InputContainer:
-    """The opened file. Metadata that is no UTF-8 is read with replacement characters.
+def open_container(path: Path | str, accelerator: HWAccel | None = None) -> InputContainer:
+    """The opened file, its decoders on the device of `accelerator` where they can be. Metadata that is no UTF-8 is read
+    with replacement characters.
 
     Raises:
         InputError: it cannot be read, or is no video file.
     """
     try:
         # "file:" keeps a colon in the name from being read as a protocol
-        return av.open(f"file:{path}", metadata_errors="replace")
+        return av.open(f"file:{path}", metadata_errors="replace", hwaccel=accelerator)
     except av.error.InvalidDataError as error:
         raise InputError(f"{path} is not a video file; expected MP4, MOV, MKV or another that FFmpeg reads") from error
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"cannot open {path}: {error.strerror}") from error
 
 
-def _alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
+def alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
     """In WebM alpha is a second picture beside each packet, which only libvpx's own decoders see."""
     has_alpha = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
     name = _ALPHA_DECODERS.get(stream.codec_context.name)
