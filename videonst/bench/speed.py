@@ -112,6 +112,7 @@ def measure_speed(
     rounds: int = 3,
     round_seconds: float = ROUND_SECONDS,
     flow: str = FILE_FLOW,
+    cuda_graphs: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[SpeedRow]:
     """Every model at every size, on the sample clip brought to that size.
@@ -123,10 +124,12 @@ def measure_speed(
         rounds: how many times each stage has its turn.
         round_seconds: of one stage.
         flow: how motion is found, as `convert` takes it.
+        cuda_graphs: steadied frames and the network alone are painted from CUDA graphs, where that works: `device` of
+            a row is then "cuda graphs".
         report: is told what is measured next.
 
     Raises:
-        InputError: unknown model, device or flow, or a size that cannot be encoded.
+        InputError: unknown model, device or flow, a size that cannot be encoded, or CUDA graphs on another device.
         VideoNSTError: a conversion in a process of its own failed.
     """
     open_flow(flow)
@@ -137,6 +140,8 @@ def measure_speed(
     with tempfile.TemporaryDirectory() as folder:
         for (width, height), (name, engine) in itertools.product(sizes, engines.items()):
             report(f"{name} at {width}x{height}")
+            if cuda_graphs:
+                engine.capture_graphs(width, height)
             yield _Bench(engine, (width, height), Path(folder), rounds, round_seconds, flow).measure()
 
 
@@ -185,7 +190,7 @@ class _Bench:
         return SpeedRow(
             model=engine.path.stem.removesuffix(f".{about.precision}"),
             precision=about.precision,
-            device=about.device,
+            device=f"{about.device} graphs" if engine.graphs.get(self._size[::-1]) else about.device,
             size="x".join(map(str, self._size)),
             flow=self._flow,
             stages=timings,
