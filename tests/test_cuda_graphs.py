@@ -310,15 +310,17 @@ def _untried() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_untried")
-def test_a_film_comes_out_the_same(leaving, sessions, portrait):
-    """Steadied, with sizes that change, one of them recorded; as without graphs."""
+@pytest.mark.parametrize("painters", [1, 3])
+def test_a_film_comes_out_the_same(painters, leaving, sessions, portrait):
+    """Steadied, with sizes that change, one of them recorded, frame by frame and several at once; as without graphs."""
     clip = [*pan(portrait, (48, 64), 6), *pan(portrait, (40, 52), 3), *pan(portrait, (48, 64), 6)]
     clip = [Frame(frame.pixels, pts=number) for number, frame in enumerate(clip)]
 
     def steadied() -> list[np.ndarray]:
-        stabiliser = Stabiliser(leaving, flow=DisFlow("fast", side=36))
+        stabiliser = Stabiliser(leaving, flow=DisFlow("fast", side=36), painters=painters)
         mixes = [StyleMix.parse(text) for text in ("a", "a:0.95,b:0.05", "a:0.9,b:0.1")]
-        return [stabiliser.stylize(frame, mixes[number % 3]).pixels for number, frame in enumerate(clip)]
+        taken = [stabiliser.take(frame, mixes[number % 3]) for number, frame in enumerate(clip)]
+        return [frame.pixels for frames in (*taken, stabiliser.finish()) for frame in frames]
 
     assert carry_for(leaving, keep_colour=False).on_device
     expected = steadied()

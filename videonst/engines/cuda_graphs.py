@@ -168,7 +168,9 @@ class Graph(FixedBuffers):
 def _waves(size: tuple[int, int], step: int) -> Pixels:
     """A frame to try it on, another one in each step."""
     row, column, channel = np.ogrid[: size[0], : size[1], :3]
-    return (128 + 100 * np.sin(column / (5 + step) + channel) * np.cos(row / 7)).astype(np.uint8)
+    across = 100 * np.sin(column / (5 + step) + channel)
+    down = np.cos(row / 7)
+    return (128 + across.astype(np.float32) * down.astype(np.float32)).astype(np.uint8)
 
 
 def _options(number: int) -> ort.RunOptions:
