@@ -355,7 +355,7 @@ def test_a_row_says_what_painted(leaving, sessions, monkeypatch, tmp_path):
     ]
     assert [row.device for row in rows] == ["cuda", "cuda graphs"]
     assert rows[1].stages["network"].frames >= 3
-    assert sessions[0].replays > 30  # 12 of them when they were recorded
+    assert sessions[0].replays > 30  # 18 of them when they were recorded
 
 
 def test_graphs_of_another_device_are_refused_in_a_line(small_model):

@@ -71,9 +71,11 @@ class CudaGraphs:
         self._idle: queue.SimpleQueue[Graph] = queue.SimpleQueue()
         frames = [_waves(size, step) for step in range(_TRIALS)]
         try:
-            for number in range(GRAPHS):
-                graph = Graph(session, size, memory, number, self._thread)
-                graph.record(frames)
+            graphs = [Graph(session, size, memory, number, self._thread) for number in range(GRAPHS)]
+            for graph in graphs:
+                graph.rehearse(frames)
+            for graph in graphs:  # again, as those recorded later must not have got in its way
+                graph.rehearse(frames[:1])
                 self._idle.put(graph)
         except BaseException:
             self.close()
@@ -97,8 +99,9 @@ class CudaGraphs:
             outputs = graph.outputs()
             used = outputs["used_statistics"].numpy().copy() if "used_statistics" in outputs else None
         except Exception as error:  # ONNX Runtime's exceptions share no base class
+            if not self.failed:
+                log.warning("paintings are made without CUDA graphs from now on: %s", one_line(error))
             self.failed = True
-            log.warning("paintings are made without CUDA graphs from now on: %s", one_line(error))
             return None
         painting = outputs["stylized"]
         weakref.finalize(painting, self._idle.put, graph).atexit = False
@@ -141,8 +144,9 @@ class Graph(FixedBuffers):
         """Paints what was put, from the graph where there are no other options. The first such run records it."""
         self._thread.submit(super().run, options or self._replayed).result()
 
-    def record(self, frames: Sequence[Pixels]) -> None:
-        """Records it, and compares it with the session without it, while frame, weights and statistics change.
+    def rehearse(self, frames: Sequence[Pixels]) -> None:
+        """Records it, if it is not, and compares it with the session without it, while frame, weights and statistics
+        change.
 
         Raises:
             VideoNSTError: they differ.
