@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from videonst.api import FILE_FLOW, Stylizer, convert, opencv_beside
+from videonst.api import FILE_FLOW, Stylizer, convert, looking_ahead, opencv_beside
 from videonst.bench.floor import count_convolutions, floor_ms, measure_limits
 from videonst.bench.peak import peak_of_convert
 from videonst.bench.stages import (
@@ -28,6 +28,7 @@ from videonst.bench.stages import (
     measure_alternating,
     onwards,
     sample_frames,
+    through,
     timed,
     write_clip,
 )
@@ -62,6 +63,7 @@ class SpeedRow:
         painters: frames that `convert` has painted at once.
         at_once: the network with so many frames at once; None where it is one.
         delay: from a frame to its painted, steadied result, the flow beside the network: what live painting adds.
+        through: painted and steadied from frames in memory to frames in memory, as many at once as in `convert`.
         whole: `convert` from file to file; opening counts to the first frame, closing to the last.
         bound_ms: the least that overlapping can reach: the slowest stage on the way, or the processor time of all of
             them over the cores, whichever is more.
@@ -80,6 +82,7 @@ class SpeedRow:
     painters: int
     at_once: Timing | None
     delay: Timing
+    through: Timing
     whole: Timing
     bound_ms: float
     slowest_ms: float
@@ -166,15 +169,17 @@ class _Bench:
             "stabiliser": lambda: self._beside(Stabilising(engine, frames, painted, self._mix, self._flow).next),
             "encode": lambda: encode(self._folder / "encoded.mp4", painted, 3 * HELD_FRAMES),
             "delay": lambda: self._each(self._steadied(frames)),
+            "through": lambda: self._through(frames),
             "whole": lambda: self._convert(clip, count),
         }
-        if painters > 1:
+        if painters > 1 and "upload" not in stages:  # on a device frames share the way there, not the work
             stages["at once"] = lambda: at_once(self._held(beside, frames), painters, self._seconds)
         path, device = str(engine.path), engine.description.device
         peak = peak_of_convert(clip, self._folder / "peak.mp4", path, device=device, flow=self._flow)
         (self._folder / "peak.mp4").unlink()
         timings = measure_alternating(stages, self._rounds, warm=("whole",))
-        delay, whole, many = timings.pop("delay"), timings.pop("whole"), timings.pop("at once", None)
+        delay, over, whole = (timings.pop(name) for name in ("delay", "through", "whole"))
+        many = timings.pop("at once", None)
         way = timings | ({"network": many} if many else {})
         # Paintings that are steadied on the device do not come down: what is shown does, with the stabiliser.
         on_way = [timing for name, timing in way.items() if name != "download" or not engine.memory]
@@ -192,6 +197,7 @@ class _Bench:
             painters=painters,
             at_once=many,
             delay=delay,
+            through=over,
             whole=whole,
             bound_ms=max(slowest, sum(timing.core_ms for timing in on_way) / usable_cores()),
             slowest_ms=slowest,
@@ -230,6 +236,11 @@ class _Bench:
         ring = onwards(frames)
         steady.stylize(next(ring), self._mix)
         return lambda: steady.stylize(next(ring), self._mix)
+
+    def _through(self, frames: Sequence[Frame]) -> "Round":
+        engine = looking_ahead(self._engine, *self._size, flow=open_flow(self._flow))
+        with opencv_beside(self._engine.description.device):
+            return through(engine, onwards(frames), self._mix, self._seconds)
 
     def _convert(self, clip: Path, count: int) -> "Round":
         core, times = time.process_time(), [time.perf_counter()]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from videonst.demo import CLIP
-from videonst.engines import OnDevice, Statistics
+from videonst.engines import LooksAhead, OnDevice, Statistics
 from videonst.engines.onnx import OnnxEngine
 from videonst.frame import Frame, Pixels
 from videonst.live.meter import percentile
@@ -159,6 +159,17 @@ def onwards(frames: Sequence[Frame]) -> Iterator[Frame]:
     """Forth and back without end or jump, time running on."""
     order = itertools.cycle((*frames, *frames[-2:0:-1]))
     return (replace(frame, pts=number) for number, frame in enumerate(order))
+
+
+def through(engine: LooksAhead, frames: Iterator[Frame], mix: StyleMix, seconds: float) -> Round:
+    """Frames from memory through `engine`, as `convert` sends them, for `seconds` and until the last is done."""
+    count, core, began = 0, time.process_time(), time.perf_counter()
+    while time.perf_counter() - began < seconds or count < FEWEST_FRAMES:
+        engine.take(next(frames), mix)
+        count += 1
+    engine.finish()
+    spent = time.perf_counter() - began
+    return Round([spent / count] * count, time.process_time() - core)
 
 
 class FlowBothWays:

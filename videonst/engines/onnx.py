@@ -47,6 +47,9 @@ PIXELS_AT_ONCE = 1280 * 720
 """Of all frames that a processor paints side by side: memory grows with them, and so does the time until Ctrl-C is
 heeded. Larger frames are shared out among the cores one by one, which is as quick with them."""
 
+DEVICE_FRAMES_AT_ONCE, DEVICE_PIXELS_AT_ONCE = 2, 2 * 1920 * 1088
+"""The same on a GPU, whose memory is taken for each of them."""
+
 _Weights = npt.NDArray[np.float32]
 
 
@@ -125,9 +128,13 @@ class OnnxEngine:
         return self._paint(frame, mix, run), used
 
     def side_by_side(self, width: int, height: int) -> tuple["OnnxEngine", int]:
-        """See `PaintsSideBySide`: on a processor each frame keeps to its cores, where none waits for the others."""
+        """See `PaintsSideBySide`: on a processor each frame keeps to its cores, where none waits for the others; on a
+        GPU one is brought up while another is painted."""
+        pixels = max(width * height, 1)
+        if self._device in MEMORY:
+            return self, min(max(DEVICE_PIXELS_AT_ONCE // pixels, 1), DEVICE_FRAMES_AT_ONCE)
         cores = self._threads or usable_cores()
-        painters = min(cores, PIXELS_AT_ONCE // max(width * height, 1)) if self._device == "cpu" else 1
+        painters = min(cores, PIXELS_AT_ONCE // pixels) if self._device == "cpu" else 1
         if painters <= 1:
             return self, 1
         threads = cores // painters
