@@ -350,6 +350,7 @@ def test_a_row_says_what_painted(leaving, sessions, monkeypatch, tmp_path):
     """From file to file as well."""
     monkeypatch.setattr(speed, "peak_of_convert", lambda clip, target, *_, **__: target.touch())
     monkeypatch.setattr(speed, "MEMORY", {"cuda": "cpu"})
+    monkeypatch.setattr(speed, "measure_limits", lambda *_: None)
     monkeypatch.setattr(speed, "OnnxEngine", lambda model, device: leaving)
     rows = [
         next(speed.measure_speed(["small"], [(64, 48)], rounds=1, round_seconds=0.01, flow="fast", cuda_graphs=graphs))

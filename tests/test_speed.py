@@ -135,6 +135,25 @@ def test_limits_are_measured(monkeypatch):
     assert min(*limits.rates.values(), limits.copy) > 1e7
 
 
+def test_limits_of_a_device_are_measured_in_its_memory(monkeypatch):
+    """The processor in a device's place: as quick as by the processor's own measurement, within what noise makes."""
+    monkeypatch.setattr(floor, "_TRIES", 3)
+    monkeypatch.setattr(floor, "MEMORY", {"tensorrt": "cpu"})
+    monkeypatch.setattr(floor, "_DEVICE_PRODUCT", (512, 576, 256))
+    monkeypatch.setattr(floor, "_DEVICE_COPY", 1 << 22)
+    floor.device_limits.cache_clear()
+    half, bytes_ = Convolution("fp16", macs=10**8, moved=1), Convolution("int8", macs=1, moved=1)
+    limits = floor.measure_limits([half], "tensorrt")
+    floor.device_limits.cache_clear()
+    assert limits.rates.keys() == {"fp32", "fp16"}
+    assert 0.1 < limits.rates["fp32"] / floor._matrix_rate("fp32") < 10
+    assert 0.05 < limits.copy / floor._copy_bandwidth(1 << 22) < 20
+    assert floor_ms([half], limits) == pytest.approx(1e11 / limits.rates["fp16"])
+    assert floor_ms([half, bytes_], limits) is None
+    assert floor.measure_limits([half], "coreml") is None
+    assert floor_ms([half], None) is None
+
+
 def test_many_cores_get_a_product_large_enough(monkeypatch):
     """Or the floor of a machine with many would lie above what it does."""
     monkeypatch.setattr(floor, "_shortest", lambda work: work() and 1.0)

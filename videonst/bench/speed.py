@@ -70,7 +70,8 @@ class SpeedRow:
         slowest_ms: the slowest stage on the way.
         peak_mb: most resident memory of a process that converts; None where the system does not say.
         gmacs, moved_mb: what the network's convolutions must do for a frame, see `videonst.bench.floor`.
-        floor_ms: the least time in which this processor could do that; None on a device.
+        floor_ms: the least time in which the processor or device could do that, from what it was seen to do; None
+            where that is not known.
     """
 
     model: str
@@ -191,7 +192,6 @@ class _Bench:
         slowest = max(timing.ms for timing in on_way)
         about = self._stylizer.description
         convolutions = count_convolutions(self._engine.path, self._size)
-        on_cpu = about.device == "cpu" and about.precision != "fp16"
         return SpeedRow(
             model=engine.path.stem.removesuffix(f".{about.precision}"),
             precision=about.precision,
@@ -209,7 +209,7 @@ class _Bench:
             peak_mb=peak,
             gmacs=sum(c.macs for c in convolutions) / 1e9,
             moved_mb=sum(c.moved for c in convolutions) / 1e6,
-            floor_ms=floor_ms(convolutions, measure_limits(convolutions)) if on_cpu else None,
+            floor_ms=floor_ms(convolutions, measure_limits(convolutions, about.device)),
         )
 
     def _count(self, frames: Sequence[Frame]) -> int:
