@@ -12,11 +12,14 @@ from clips import make_clip, smooth_picture, video_timing
 from typer.testing import CliRunner
 
 import videonst
+from videonst import api
 from videonst.api import opencv_beside
 from videonst.cli import app
 from videonst.demo import CLIP, TOUR, glide
+from videonst.engines.none import NoneEngine
 from videonst.errors import InputError
 from videonst.styles import StyleMix
+from videonst.temporal.flow import DisFlow
 
 
 @pytest.fixture(scope="module")
@@ -232,3 +235,12 @@ def test_glide_cross_fades_neighbours():
     assert dict(glide(TOUR, 0.1).shares) == pytest.approx({TOUR[0]: 0.5, TOUR[1]: 0.5})
     assert glide(TOUR, -1) == glide(TOUR, 0)
     assert glide(TOUR, 2) == glide(TOUR, 1)
+
+
+@pytest.mark.parametrize(("cores", "seekers"), [(1, 1), (7, 1), (8, 2), (64, 4)])
+def test_motion_of_files_is_sought_ahead_where_there_are_cores(monkeypatch, cores, seekers):
+    monkeypatch.setattr(api, "usable_cores", lambda: cores)
+    asked = {}
+    monkeypatch.setattr(api, "Stabiliser", lambda engine, **given: asked.update(given))
+    api.looking_ahead(NoneEngine(), 64, 48, flow=DisFlow())
+    assert (asked["painters"], asked["seekers"]) == (1, seekers)

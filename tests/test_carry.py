@@ -178,15 +178,18 @@ def test_paintings_and_history_stay_on_the_device(leaving, portrait, monkeypatch
     steady = steadied(leaving)
     frames = pan(portrait, 4)
     steady.stylize(frames[0], MIX)
-    down = []
+    down, brought = [], []
+    monkeypatch.setattr(carry, "run_bound", lambda *given, into: brought.append(into) or REAL(*given, into))
     monkeypatch.setattr(carry, "on_host", lambda picture: down.append(picture) or on_host(picture))
     monkeypatch.setattr("videonst.temporal.stabiliser.on_host", carry.on_host)
     monkeypatch.setattr(OnnxEngine, "stylize_holding", lambda *_: pytest.fail("painted into the processor's memory"))
     steady.stylize(frames[1], MIX)
     down.clear()
+    brought.clear()
     for frame in frames[2:]:
         steady.stylize(frame, MIX)
-    assert [value.numpy().dtype for value in down] == [np.uint8] * 2
+    assert not down
+    assert [{name: array.dtype for name, array in into.items()} for into in brought] == [{"shown": np.uint8}] * 2
     past = steady._past
     assert past is not None
     kept = past.painted.result().painting, past.steadied.result().history, past.held
@@ -252,7 +255,7 @@ def test_a_device_that_fails_on_the_way_is_left_alone(engine, leaving, portrait,
     found = [device.stylize(f, MIX).pixels for f in frames[:3]]
     bound, failed = carry.run_bound, []
 
-    def failing(session, feed, outputs, memory):
+    def failing(session, feed, outputs, memory, into):
         failed.append(outputs)
         raise RuntimeError("out of memory")
 
@@ -268,9 +271,9 @@ def test_a_device_that_fails_on_the_way_is_left_alone(engine, leaving, portrait,
     ]
 
 
-def wrong(session, feed, outputs, memory) -> list[OnDevice]:
+def wrong(session, feed, outputs, memory, into) -> list[OnDevice]:
     """As if the picture came from one pixel further right."""
-    return REAL(session, feed | {"motion": feed["motion"] + 1}, outputs, memory)
+    return REAL(session, feed | {"motion": feed["motion"] + 1}, outputs, memory, into)
 
 
 REAL = carry.run_bound
@@ -370,16 +373,18 @@ def test_on_a_gpu_everything_is_computed_there(tmp_path):
     assert off_the_device(carry.GRAPH, "cuda", tmp_path) == set()
 
 
-@pytest.mark.parametrize("fault", ["fails", "is wrong"])
+@pytest.mark.parametrize("fault", ["fails", "is wrong", "leaves wrongly", "brings down wrongly"])
 def test_a_memory_that_does_not_work_is_not_used(fault, engine, small_model, monkeypatch, caplog):
     assert engine.memory is None  # the processor's is no other
     monkeypatch.setattr(onnx, "MEMORY", {"cpu": "cpu"})
     assert OnnxEngine(small_model, "cpu", threads=1).memory == "cpu"
 
-    def broken(session, feed, outputs, memory):
+    def broken(session, feed, outputs, memory, into=None):
         if fault == "fails":
             raise RuntimeError("no such memory")
-        return REAL(session, feed | {"frame": 255 - feed["frame"]}, outputs, memory)
+        if fault != "is wrong" and bool(into) is not (fault == "brings down wrongly"):
+            return REAL(session, feed, outputs, memory, into)
+        return REAL(session, feed | {"frame": 255 - feed["frame"]}, outputs, memory, into)
 
     monkeypatch.setattr(onnx, "run_bound", broken)
     with caplog.at_level(logging.WARNING):

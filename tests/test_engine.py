@@ -146,9 +146,13 @@ def test_small_frames_are_painted_side_by_side(small_model, threads, size, paint
     assert np.abs(painted - expected).max() <= 1
 
 
-def test_a_device_paints_one_frame_after_the_other(engine, monkeypatch):
-    monkeypatch.setattr(engine, "_device", "cuda")
-    assert engine.side_by_side(64, 48) == (engine, 1)
+def test_a_gpu_is_sent_a_frame_while_it_paints_another(engine, monkeypatch):
+    """Not two of the largest, for want of memory; devices without a memory of their own are asked for one at a time."""
+    for device, size, painters in (
+        ("cuda", (64, 48), 2), ("tensorrt", (1920, 1080), 2), ("cuda", (3840, 2160), 1), ("coreml", (64, 48), 1),
+    ):  # fmt: skip
+        monkeypatch.setattr(engine, "_device", device)
+        assert engine.side_by_side(*size) == (engine, painters)
 
 
 def test_description(engine):

@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 import videonst
 from videonst.cli import app
 from videonst.errors import InputError, VideoNSTError
+from videonst.frame import Frame
 from videonst.perceptual.raft import SMALLEST_SIDE, RaftFlow
+from videonst.styles import StyleMix
 from videonst.temporal.flow import open_flow
 from videonst.temporal.onnx_flow import OnnxFlow
 
@@ -160,6 +162,8 @@ def test_weights_of_raft_that_were_cut_short(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_provider_of_ones_own(small_model: Path):
+    asked = []
+
     class Still:
         name = "still"
 
@@ -167,7 +171,10 @@ def test_a_provider_of_ones_own(small_model: Path):
             return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
 
         def flow(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+            asked.append((first.shape, second.shape))
             return np.zeros((*first.shape, 2), np.float32)
 
-    provider = Still()
-    assert videonst.load(small_model).steady(0.5, flow=provider)._flow is provider
+    steady, mix = videonst.load(small_model).steady(0.5, flow=Still()), StyleMix.parse("a")
+    for pts, seed in enumerate((1, 2)):
+        steady.stylize(Frame(noise(seed, 40, 48), pts=pts), mix)
+    assert asked == [((40, 48), (40, 48))] * 2

@@ -20,12 +20,15 @@ from videonst.bench import floor
 from videonst.bench.speed import measure_speed
 from videonst.bench.stages import sample_frames
 from videonst.demo import CLIP
+from videonst.engines import EngineDescription
+from videonst.engines.metadata import SizeRules, StyleInfo
 from videonst.engines.onnx import OnnxEngine
 from videonst.frame import Frame
 from videonst.models import find_model
 from videonst.pipeline import run
 from videonst.sources import SourceInfo
 from videonst.styles import StyleMix
+from videonst.temporal import Stabiliser
 
 REGRESSION = 1.5
 
@@ -157,10 +160,48 @@ def test_stages_overlap():
         run(Slow(), repaint, Slow())  # type: ignore[arg-type]
         return time.perf_counter() - began
 
-    def alone() -> float:
-        began = time.perf_counter()
-        for _ in itertools.repeat(None, count):
+    guard(lambda: alternating(together, lambda: sleeping(count, seconds), 3), usual=1.1)
+
+
+def sleeping(count: int, seconds: float) -> float:
+    """One after the other."""
+    began = time.perf_counter()
+    for _ in itertools.repeat(None, count):
+        time.sleep(seconds)
+    return time.perf_counter() - began
+
+
+def test_painting_need_not_wait_for_motion():
+    """Where it takes three times as long, and is sought four pairs at a time."""
+    count, seconds = 40, 0.01
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    frames = [Frame(np.roll(noise, number, axis=1), pts=number) for number in range(count)]
+    described = EngineDescription(
+        name="slow", styles=(StyleInfo(name="a"),), size=SizeRules(), device="cpu", precision="fp32"
+    )
+
+    class Slow:
+        description, name = described, "slow"
+
+        def stylize(self, given: Frame, _mix: StyleMix) -> Frame:
             time.sleep(seconds)
+            return given
+
+        def twin(self) -> "Slow":
+            return self
+
+        def prepare(self, pixels):
+            return pixels[..., 0]
+
+        def flow(self, first, _second):
+            time.sleep(1.5 * seconds)
+            return np.zeros((*first.shape, 2), np.float32)
+
+    def together() -> float:
+        steady, mix = Stabiliser(Slow(), flow=Slow(), seekers=4), StyleMix.parse("a")
+        began = time.perf_counter()
+        given = sum(len(steady.take(frame, mix)) for frame in frames) + len(steady.finish())
+        assert given == count
         return time.perf_counter() - began
 
-    guard(lambda: alternating(together, alone, 3), usual=1.1)
+    guard(lambda: alternating(together, lambda: sleeping(count, seconds), 3), usual=1.1)

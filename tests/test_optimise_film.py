@@ -23,9 +23,9 @@ from videonst.optimise.film import Film, Painted  # noqa: E402
 from videonst.sinks import parts  # noqa: E402
 from videonst.sources import open_source  # noqa: E402
 from videonst.styles import StyleMix  # noqa: E402
-from videonst.temporal import Stabiliser  # noqa: E402
-from videonst.temporal.carry import HostCarry  # noqa: E402
+from videonst.temporal.carry import HostCarry, Way  # noqa: E402
 from videonst.temporal.flow import DisFlow  # noqa: E402
+from videonst.temporal.lookout import Lookout  # noqa: E402
 
 
 @pytest.fixture
@@ -87,10 +87,10 @@ def test_a_flow_of_other_proportions_moves_pictures_as_far():
     past, grey = Painted(Frame(before), provider.prepare(before), before), provider.prepare(now)
     moved, _ = Film._carried(SimpleNamespace(_flow=provider), past, grey, Frame(now))
     assert np.abs(moved.astype(int) - now)[:, 8:-12].max() <= 1
-    engineless = SimpleNamespace(description=SimpleNamespace(styles=()))
-    steadied = Stabiliser(engineless, flow=provider)
-    found = steadied._find(SimpleNamespace(grey=past.grey, owed=None), grey, Frame(now), share=1)
-    history = HostCarry().move(before.astype(np.float32), found.way)
+    lookout = Lookout(provider, seekers=1)
+    _, seen = (lookout.look(Frame(pixels, pts=pts), keep_colour=False) for pts, pixels in enumerate((before, now)))
+    found = seen.motion.result(timeout=60)
+    history = HostCarry().move(before.astype(np.float32), Way(found.field, found.trust, 0))
     assert np.abs(history - now)[:, 8:-12].max() <= 1
 
 

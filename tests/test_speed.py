@@ -37,7 +37,7 @@ def report(small_model: Path) -> dict:
 def test_every_stage_is_measured(report):
     (row,) = report["rows"]
     assert list(row["stages"]) == ["decode", "network", "flow", "stabiliser", "encode"]
-    for timing in (*row["stages"].values(), row["delay"], row["whole"]):
+    for timing in (*row["stages"].values(), row["delay"], row["through"], row["whole"]):
         assert timing["frames"] >= 3
         assert 0 < timing["p50"] <= timing["p95"] <= timing["p99"]
         assert 0 < timing["ms"] < 10_000
@@ -57,6 +57,30 @@ def test_several_at_once_share_the_time():
     assert len(done.seconds) == pytest.approx(20, abs=8)
     assert 0.009 < np.mean(done.seconds) < 0.017
     assert done.core_seconds < 0.1
+
+
+def test_frames_to_frames_counts_what_was_taken_until_the_last_is_done():
+    """An engine that is 5 ms busy with each frame, and 60 ms more before it gives the last ones."""
+
+    class Engine:
+        description, given = None, 0
+
+        def stylize(self, frame, mix): ...
+
+        def take(self, frame, mix):
+            time.sleep(0.005)
+            self.given += 1
+            return []
+
+        def finish(self):
+            time.sleep(0.06)
+            return []
+
+    engine = Engine()
+    done = stages.through(engine, itertools.repeat(None), None, 0.1)
+    assert len(done.seconds) == engine.given
+    assert sum(done.seconds) > 0.16
+    assert len(stages.through(engine, itertools.repeat(None), None, 0).seconds) == stages.FEWEST_FRAMES
 
 
 def test_rounds_alternate_and_the_first_does_not_count():
@@ -109,6 +133,25 @@ def test_limits_are_measured(monkeypatch):
     floor.matrix_rates.cache_clear()
     assert limits.rates.keys() == {"fp32", "int8"}
     assert min(*limits.rates.values(), limits.copy) > 1e7
+
+
+def test_limits_of_a_device_are_measured_in_its_memory(monkeypatch):
+    """The processor in a device's place: as quick as by the processor's own measurement, within what noise makes."""
+    monkeypatch.setattr(floor, "_TRIES", 3)
+    monkeypatch.setattr(floor, "MEMORY", {"tensorrt": "cpu"})
+    monkeypatch.setattr(floor, "_DEVICE_PRODUCT", (512, 576, 256))
+    monkeypatch.setattr(floor, "_DEVICE_COPY", 1 << 22)
+    floor.device_limits.cache_clear()
+    half, bytes_ = Convolution("fp16", macs=10**8, moved=1), Convolution("int8", macs=1, moved=1)
+    limits = floor.measure_limits([half], "tensorrt")
+    floor.device_limits.cache_clear()
+    assert limits.rates.keys() == {"fp32", "fp16"}
+    assert 0.1 < limits.rates["fp32"] / floor._matrix_rate("fp32") < 10
+    assert 0.05 < limits.copy / floor._copy_bandwidth(1 << 22) < 20
+    assert floor_ms([half], limits) == pytest.approx(1e11 / limits.rates["fp16"])
+    assert floor_ms([half, bytes_], limits) is None
+    assert floor.measure_limits([half], "coreml") is None
+    assert floor_ms([half], None) is None
 
 
 def test_many_cores_get_a_product_large_enough(monkeypatch):
@@ -185,7 +228,7 @@ def test_report_of_the_command(small_model, tmp_path):
     assert done.exit_code == 0
     assert plot.read_bytes().startswith(b"\x89PNG")
     done = CliRunner().invoke(app, ["bench", "speed", "--compare", str(target), str(target)])
-    assert done.output.strip().splitlines()[-1].count("1.00") == 7 + (usable_cores() > 1)
+    assert done.output.strip().splitlines()[-1].count("1.00") == 8 + (usable_cores() > 1)
 
 
 def test_comparison_is_new_over_old(report):
@@ -278,7 +321,7 @@ def test_what_is_not_on_the_way_is_no_bound():
     row = speed.SpeedRow(
         model="x", precision="fp16", device="cuda", size="1x1", flow="fast",
         stages={"network": timing(4), "download": timing(9)}, painters=1, at_once=None,
-        delay=timing(5), whole=timing(8),
+        delay=timing(5), through=timing(7), whole=timing(8),
         bound_ms=6, slowest_ms=4, peak_mb=None, gmacs=1, moved_mb=1, floor_ms=None,
     )  # fmt: skip
     assert (row.overlap, row.reached, row.from_floor) == (0.5, 0.75, None)
@@ -301,7 +344,7 @@ def test_what_is_measured_is_kept_where_a_later_one_fails(report, monkeypatch, t
     """Also where time is up: each row is on the disk as soon as it is there."""
     rows = [speed.SpeedRow(**{key: value for key, value in row.items() if key in FIELDS} | {
         "stages": {name: stages.Timing(**of) for name, of in row["stages"].items()},
-        "delay": stages.Timing(**row["delay"]), "whole": stages.Timing(**row["whole"]),
+        **{key: stages.Timing(**row[key]) for key in ("delay", "through", "whole")},
     }) for row in report["rows"]]  # fmt: skip
 
     def measure(*_, **__):

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -444,12 +445,17 @@ def test_errors_of_either_thread_arrive():
 
 def test_after_an_error_the_next_frame_is_painted_on_its_own():
     frames, flow = pan(6), DisFlow()
-    for going in (lambda steady, frame: [steady.stylize(frame, MIX)], lambda steady, frame: steady.take(frame, MIX)):
-        steady, engine = Stabiliser(BoilingEngine(noise=0), flow=flow), BoilingEngine(noise=0)
+    for going, seekers in (
+        (lambda steady, frame: [steady.stylize(frame, MIX)], 1),
+        (lambda steady, frame: steady.take(frame, MIX), 1),
+        (lambda steady, frame: steady.take(frame, MIX), 2),
+    ):
+        steady = Stabiliser(BoilingEngine(noise=0), flow=flow, seekers=seekers)
+        engine = BoilingEngine(noise=0)
         going(steady, frames[0])
         flow.flow = lambda first, second: 1 / 0
         with pytest.raises(ZeroDivisionError):
-            [going(steady, frame) for frame in frames[1:3]]
+            [going(steady, frame) for frame in frames[1 : 2 + seekers]]
         del flow.flow
         [alone] = [*going(steady, frames[3]), *steady.finish()]
         assert alone.pts == 3
@@ -473,24 +479,26 @@ class MeanEngine(BoilingEngine):
         return frame.with_pixels(np.clip(np.round(painted), 0, 255).astype(np.uint8)), used
 
 
-@pytest.mark.parametrize("painters", [1, 2, 3])
-def test_frames_that_are_taken_ahead_are_the_same(painters):
-    """Moving, repeated, at the knob's 0 and the strength's, after a cut, at another size, statistics due: each in its
-    turn, and no more on the way than are painted at once, and one."""
+@pytest.mark.parametrize(("painters", "seekers"), [(1, 1), (2, 1), (3, 1), (1, 3), (2, 4)])
+def test_frames_that_are_taken_ahead_are_the_same(painters, seekers):
+    """Moving, repeated, with another mixture, at the knob's 0 and the strength's, after a cut, at another size,
+    statistics due: each in its turn, and no more on the way than are painted and looked at at once."""
     moving, other = pan(24), texture(seed=9)[:72, :96]
     cut = [at(24 + i, 255 - noisy(other, i) // 2) for i in range(3)]
     small = [at(29 + i, np.ascontiguousarray(frame.pixels[:48])) for i, frame in enumerate(pan(3))]
     clip = [(frame, MIX, 0.75) for frame in [*moving, *cut]]
+    clip[13:13] = [(at(0, moving[12].pixels), mix, 0.75) for mix in (MIX, *[StyleMix.parse("a:0.9, b:0.1")] * 2, MIX)]
     clip += [(at(27, cut[-1].pixels), MIX, 0.75), (at(28, moving[0].pixels), MIX.with_strength(0), 0.75)]
     clip += [(frame, MIX, steady) for frame, steady in zip(small, (0.75, 0, 0.5), strict=True)]
-    one, ahead = Stabiliser(MeanEngine()), Stabiliser(MeanEngine(), painters=painters)
+    clip = [(replace(frame, pts=index), mix, steady) for index, (frame, mix, steady) in enumerate(clip)]
+    one, ahead = Stabiliser(MeanEngine()), Stabiliser(MeanEngine(), painters=painters, seekers=seekers)
     expected, found = [], []
     for count, (frame, mix, steady) in enumerate(clip, 1):
         one.steady = ahead.steady = steady
         expected.append(one.stylize(frame, mix))
         found += ahead.take(frame, mix)
-        assert len(found) >= count - painters - 1
-        assert ahead.last_painted == one.last_painted
+        assert len(found) == max(count - painters - seekers + 1, 0)
+        assert ahead.last_painted == one.last_painted or seekers > 1
     state = ahead.state()
     found += ahead.finish()
     assert ahead.finish() == []
@@ -514,6 +522,47 @@ def test_frames_are_painted_side_by_side():
     steady = Stabiliser(Meeting(noise=0), painters=2)
     given = [*(frame for taken in pan(4) for frame in steady.take(taken, MIX)), *steady.finish()]
     assert [frame.pts for frame in given] == [0, 1, 2, 3]
+
+
+def test_motion_is_sought_ahead_of_painting():
+    """Three pairs of frames at once, by a provider each, before the first of them is painted."""
+    all_of_them = threading.Barrier(3)
+
+    class Meeting(DisFlow):
+        def twin(self):
+            return Meeting(self.preset, self.side)
+
+        def flow(self, first, second):
+            all_of_them.wait(timeout=30)
+            return super().flow(first, second)
+
+    steady, engine = Stabiliser(BoilingEngine(noise=0), flow=Meeting(), seekers=3), Stabiliser(BoilingEngine(noise=0))
+    frames = pan(7)
+    given = [*(frame for taken in frames for frame in steady.take(taken, MIX)), *steady.finish()]
+    for frame, found in zip(frames, given, strict=True):
+        np.testing.assert_array_equal(found.pixels, engine.stylize(frame, MIX).pixels)
+
+
+def test_a_provider_that_is_alone_is_asked_for_one_pair_at_a_time():
+    busy = threading.Lock()
+
+    class Alone:
+        name = "alone"
+
+        def __init__(self):
+            self.prepare = DisFlow().prepare
+
+        def flow(self, first, second):
+            assert busy.acquire(blocking=False)
+            try:
+                return DisFlow().flow(first, second)
+            finally:
+                busy.release()
+
+    steady = Stabiliser(BoilingEngine(noise=0), flow=Alone(), seekers=4)
+    given = [len(steady.take(frame, MIX)) for frame in pan(4)]
+    assert given == [0, 1, 1, 1]
+    assert len(steady.finish()) == 1
 
 
 def test_a_frame_is_mixed_while_the_next_one_is_painted(monkeypatch):
@@ -610,6 +659,16 @@ def test_flow_works_at_reduced_size_and_on_tiny_frames():
         assert dis.flow(grey, grey).shape == (*size, 2)
     with pytest.raises(InputError, match="unknown flow 'best'; expected ultrafast, fast, medium or"):
         DisFlow("best")
+
+
+@pytest.mark.parametrize("size", [(800, 1200), (1081, 1921)])
+def test_large_frames_are_shrunk_as_by_their_area(size):
+    """By way of halves, odd sides too: neither shifted nor shaded."""
+    smooth = cv2.resize(cv2.GaussianBlur(texture(), (0, 0), 3), size[::-1], interpolation=cv2.INTER_CUBIC)
+    grey = DisFlow("fast").prepare(smooth)
+    whole = cv2.resize(cv2.cvtColor(smooth, cv2.COLOR_RGB2GRAY), grey.shape[::-1], interpolation=cv2.INTER_AREA)
+    a_quarter = cv2.warpAffine(whole, np.float32([[1, 0, 0.25], [0, 1, 0]]), grey.shape[::-1])
+    assert mean_difference(grey, whole) < 0.5 < mean_difference(a_quarter, whole)
 
 
 def test_trust_goes_where_the_picture_was_covered():

@@ -12,16 +12,18 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
 from videonst.engines.metadata import read_metadata
+from videonst.engines.providers import MEMORY, open_session
 from videonst.processor import thread_limit, usable_cores
 
 
@@ -42,11 +44,11 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the processor can do, measured.
+    """What the processor or a device can do, measured.
 
     Attributes:
         rates: multiplications with addition a second, by kind of arithmetic.
-        copy: bytes a second, read and written together, by all cores.
+        copy: bytes a second, read and written together, by all cores; of a device in its memory.
     """
 
     rates: dict[str, float]
@@ -93,21 +95,65 @@ _BYTES = {"float": 4, "float16": 2, "uint8": 1, "int8": 1}
 _KINDS = {"float": "fp32", "float16": "fp16", "uint8": "int8", "int8": "int8"}
 
 
-def floor_ms(convolutions: Sequence[Convolution], limits: Limits) -> float:
-    """The least time for a frame, milliseconds."""
+def floor_ms(convolutions: Sequence[Convolution], limits: Limits | None) -> float | None:
+    """The least time for a frame, milliseconds; None where the rate of such arithmetic is not known."""
+    if limits is None or not limits.rates.keys() >= {c.kind for c in convolutions}:
+        return None
     return 1000 * sum(max(c.macs / limits.rates[c.kind], c.moved / limits.copy) for c in convolutions)
 
 
-def measure_limits(convolutions: Sequence[Convolution]) -> Limits:
-    """Matrix rates of ONNX Runtime's own products, and copy bandwidth at the size of the largest convolution: what fits
-    into the caches moves faster than what does not. Of the CPU, which computes no half precision."""
-    return Limits(matrix_rates(), _copy_bandwidth(max(c.moved for c in convolutions) // 2))
+def measure_limits(convolutions: Sequence[Convolution], device: str = "cpu") -> Limits | None:
+    """Matrix rates of ONNX Runtime's own products, and copy bandwidth: of the processor at the size of the largest
+    convolution, as what fits into the caches moves faster than what does not; of a device in its own memory. None where
+    neither is known, as for CoreML."""
+    if device == "cpu":
+        return Limits(matrix_rates(), _copy_bandwidth(max(c.moved for c in convolutions) // 2))
+    memory = MEMORY.get(device)
+    return device_limits(memory) if memory else None
 
 
 @functools.cache
 def matrix_rates() -> dict[str, float]:
-    """Multiplications with addition a second, by kind of arithmetic; measured once."""
-    return {kind: _matrix_rate(kind) for kind in _PRODUCTS}
+    """Of the processor, which computes no half precision: multiplications with addition a second, by kind of
+    arithmetic; measured once."""
+    return {kind: _matrix_rate(kind) for kind in ("fp32", "int8")}
+
+
+@functools.cache
+def device_limits(memory: str) -> Limits:
+    """Of the device with that memory, measured once. It has to be large products and copies: what it takes to start one
+    counts as well."""
+    m, k, n = _DEVICE_PRODUCT
+    rates = {}
+    for kind in ("fp32", "fp16"):
+        types, model = _PRODUCTS[kind]
+        feed = {"a": np.ones((m, k), types[0]), "b": np.ones((k, n), types[1])}
+        rates[kind] = m * k * n / _shortest(_bound(model, feed, memory))
+    copied = np.ones(_DEVICE_COPY, np.uint8)
+    return Limits(rates, 2 * len(copied) / _shortest(_bound(_COPY, {"a": copied}, memory)))
+
+
+def _bound(model: str, feed: Mapping[str, npt.NDArray[Any]], memory: str) -> Callable[[], None]:
+    """What runs a graph with everything in the device's memory, until it is done."""
+    session = open_session(base64.b64decode(model), memory)
+    binding: Any = session.io_binding()
+    (result,) = session.get_outputs()
+    for name, value in feed.items():
+        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value, memory, 0))
+    binding.bind_output(result.name, memory)
+
+    def run() -> None:
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+
+    return run
+
+
+_DEVICE_PRODUCT = (8192, 4096, 4096)
+"""Rows, depth and columns: a third of a millisecond on the quickest GPUs of today."""
+
+_DEVICE_COPY = 1 << 28
+"""Bytes; no GPU has so large a cache."""
 
 
 def _matrix_rate(kind: str) -> float:
@@ -125,11 +171,17 @@ _PRODUCT = (1024, 576, 256)
 """Rows for each core, depth and columns: of a 3x3 convolution of 64 to 256 channels; on two cores larger and smaller
 ones are no quicker, and many cores need many rows to be busy."""
 
-# y = a b with free sizes, opset 18: MatMul in fp32; MatMulInteger uint8 x int8 to int32.
-_PRODUCTS = {
+# c = a b with free sizes, opset 18: MatMul in fp32 and fp16; MatMulInteger uint8 x int8 to int32. A copy by Identity.
+_COPY = "CAgSADo8ChAKAWESAXAiCElkZW50aXR5EgRjb3B5WhAKAWESCwoJCAISBQoDEgFtYhAKAXASCwoJCAISBQoDEgFtQgQKABAS"
+_PRODUCTS: dict[str, tuple[tuple[Any, Any], str]] = {
     "fp32": (
         (np.float32, np.float32),
         "CAg6WwoRCgFhCgFiEgFjIgZNYXRNdWwSAXBaFQoBYRIQCg4IARIKCgMSAW0KAxIBa1oVCgFiEhAKDggBEgoKAxIBawoDEgFuYhUKAWMSEAoOCAES"
+        "CgoDEgFtCgMSAW5CBAoAEBI=",
+    ),
+    "fp16": (
+        (np.float16, np.float16),
+        "CAg6WwoRCgFhCgFiEgFjIgZNYXRNdWwSAXBaFQoBYRIQCg4IChIKCgMSAW0KAxIBa1oVCgFiEhAKDggKEgoKAxIBawoDEgFuYhUKAWMSEAoOCAoS"
         "CgoDEgFtCgMSAW5CBAoAEBI=",
     ),
     "int8": (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from videonst.api import FILE_FLOW, Stylizer, convert, opencv_beside
+from videonst.api import FILE_FLOW, Stylizer, convert, looking_ahead, opencv_beside
 from videonst.bench.floor import count_convolutions, floor_ms, measure_limits
 from videonst.bench.peak import peak_of_convert
 from videonst.bench.stages import (
@@ -28,6 +28,7 @@ from videonst.bench.stages import (
     measure_alternating,
     onwards,
     sample_frames,
+    through,
     timed,
     write_clip,
 )
@@ -63,13 +64,15 @@ class SpeedRow:
         painters: frames that `convert` has painted at once.
         at_once: the network with so many frames at once; None where it is one.
         delay: from a frame to its painted, steadied result, the flow beside the network: what live painting adds.
+        through: painted and steadied from frames in memory to frames in memory, as many at once as in `convert`.
         whole: `convert` from file to file; opening counts to the first frame, closing to the last.
         bound_ms: the least that overlapping can reach: the slowest stage on the way, or the processor time of all of
             them over the cores, whichever is more.
         slowest_ms: the slowest stage on the way.
         peak_mb: most resident memory of a process that converts; None where the system does not say.
         gmacs, moved_mb: what the network's convolutions must do for a frame, see `videonst.bench.floor`.
-        floor_ms: the least time in which this processor could do that; None on a device.
+        floor_ms: the least time in which the processor or device could do that, from what it was seen to do; None
+            where that is not known.
         hwaccel: what decoded, None in software.
     """
 
@@ -82,6 +85,7 @@ class SpeedRow:
     painters: int
     at_once: Timing | None
     delay: Timing
+    through: Timing
     whole: Timing
     bound_ms: float
     slowest_ms: float
@@ -115,6 +119,7 @@ def measure_speed(
     rounds: int = 3,
     round_seconds: float = ROUND_SECONDS,
     flow: str = FILE_FLOW,
+    cuda_graphs: bool = False,
     hwaccel: str | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[SpeedRow]:
@@ -127,11 +132,14 @@ def measure_speed(
         rounds: how many times each stage has its turn.
         round_seconds: of one stage.
         flow: how motion is found, as `convert` takes it.
+        cuda_graphs: steadied frames and the network alone are painted from CUDA graphs, where that works: `device` of
+            a row is then "cuda graphs".
         hwaccel: what decodes, as `convert` takes it.
         report: is told what is measured next.
 
     Raises:
-        InputError: unknown model, device or flow, a size that cannot be encoded, or `hwaccel` does not decode here.
+        InputError: unknown model, device or flow, a size that cannot be encoded, CUDA graphs on another
+            device, or `hwaccel` does not decode here.
         VideoNSTError: a conversion in a process of its own failed.
     """
     open_flow(flow)
@@ -144,6 +152,8 @@ def measure_speed(
     with tempfile.TemporaryDirectory() as folder:
         for (width, height), (name, engine) in itertools.product(sizes, engines.items()):
             report(f"{name} at {width}x{height}")
+            if cuda_graphs:
+                engine.capture_graphs(width, height)
             yield _Bench(engine, (width, height), Path(folder), rounds, round_seconds, flow, hwaccel).measure()
 
 
@@ -182,9 +192,10 @@ class _Bench:
             "stabiliser": lambda: self._beside(Stabilising(engine, frames, painted, self._mix, self._flow).next),
             "encode": lambda: encode(self._folder / "encoded.mp4", painted, 3 * HELD_FRAMES),
             "delay": lambda: self._each(self._steadied(frames)),
+            "through": lambda: self._through(frames),
             "whole": lambda: self._convert(clip, count),
         }
-        if painters > 1:
+        if painters > 1 and "upload" not in stages:  # on a device frames share the way there, not the work
             stages["at once"] = lambda: at_once(self._held(beside, frames), painters, self._seconds)
         path, device = str(engine.path), engine.description.device
         peak = peak_of_convert(
@@ -192,31 +203,32 @@ class _Bench:
         )
         (self._folder / "peak.mp4").unlink()
         timings = measure_alternating(stages, self._rounds, warm=("whole",))
-        delay, whole, many = timings.pop("delay"), timings.pop("whole"), timings.pop("at once", None)
+        delay, over, whole = (timings.pop(name) for name in ("delay", "through", "whole"))
+        many = timings.pop("at once", None)
         way = timings | ({"network": many} if many else {})
         # Paintings that are steadied on the device do not come down: what is shown does, with the stabiliser.
         on_way = [timing for name, timing in way.items() if name != "download" or not engine.memory]
         slowest = max(timing.ms for timing in on_way)
         about = self._stylizer.description
         convolutions = count_convolutions(self._engine.path, self._size)
-        on_cpu = about.device == "cpu" and about.precision != "fp16"
         return SpeedRow(
             model=engine.path.stem.removesuffix(f".{about.precision}"),
             precision=about.precision,
-            device=about.device,
+            device=f"{about.device} graphs" if engine.graphs.get(self._size[::-1]) else about.device,
             size="x".join(map(str, self._size)),
             flow=self._flow,
             stages=timings,
             painters=painters,
             at_once=many,
             delay=delay,
+            through=over,
             whole=whole,
             bound_ms=max(slowest, sum(timing.core_ms for timing in on_way) / usable_cores()),
             slowest_ms=slowest,
             peak_mb=peak,
             gmacs=sum(c.macs for c in convolutions) / 1e9,
             moved_mb=sum(c.moved for c in convolutions) / 1e6,
-            floor_ms=floor_ms(convolutions, measure_limits(convolutions)) if on_cpu else None,
+            floor_ms=floor_ms(convolutions, measure_limits(convolutions, about.device)),
             hwaccel=self._hwaccel,
         )
 
@@ -249,6 +261,11 @@ class _Bench:
         ring = onwards(frames)
         steady.stylize(next(ring), self._mix)
         return lambda: steady.stylize(next(ring), self._mix)
+
+    def _through(self, frames: Sequence[Frame]) -> "Round":
+        engine = looking_ahead(self._engine, *self._size, flow=open_flow(self._flow))
+        with opencv_beside(self._engine.description.device):
+            return through(engine, onwards(frames), self._mix, self._seconds)
 
     def _convert(self, clip: Path, count: int) -> "Round":
         core, times = time.process_time(), [time.perf_counter()]

@@ -66,10 +66,22 @@ def tables(report: Mapping[str, Any]) -> str:
     for row in rows:
         rates = [f"{row['fps']:.1f}", _number(row["bound_ms"]), f"{row['reached']:.2f}", f"{row['overlap']:.2f}"]
         delay = [_ms(row["delay"]), _percentiles(row["delay"])]
-        together.append([*_names(row), _ms(row["whole"]), *rates, *delay, _number(row["peak_mb"], 0)])
+        # Reports of before this was measured have no such row.
+        between = f"{1000 / row['through']['ms']:.1f}" if row.get("through") else ""
+        together.append([*_names(row), between, _ms(row["whole"]), *rates, *delay, _number(row["peak_mb"], 0)])
     percentiles = "p50 / p95 / p99"
     head = [*_HEAD, *stages, f"network {percentiles}", "network fps", "several at once", "floor", "times the floor"]
-    whole = ["whole", "fps", "bound", "reached", "over slowest stage", "delay", f"delay {percentiles}", "peak MB"]
+    whole = [
+        "frames to frames, fps",
+        "whole",
+        "fps",
+        "bound",
+        "reached",
+        "over slowest stage",
+        "delay",
+        f"delay {percentiles}",
+        "peak MB",
+    ]
     parts = [_table(head, alone), _table([*_HEAD, *whole], together)]
     if "start_up_s" in report:
         lines = [
@@ -101,10 +113,10 @@ def comparison(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         ]
         rest = [
             f"{now[key]['ms'] / was[key]['ms']:.2f}" if now.get(key) and was.get(key) else ""
-            for key in ("at_once", "whole", "delay")
+            for key in ("at_once", "through", "whole", "delay")
         ]
         lines.append([*_names(now), *ratios, *rest])
-    table = _table([*_HEAD, *stages, "several at once", "whole", "delay"], lines)
+    table = _table([*_HEAD, *stages, "several at once", "frames to frames", "whole", "delay"], lines)
     changed = [
         f"{key} {old['machine'].get(key)} → {new['machine'].get(key)}"
         for key in ("processor", "cores", "gpu", "versions")

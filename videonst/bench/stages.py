@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from videonst.demo import CLIP
-from videonst.engines import OnDevice, Statistics
+from videonst.engines import LooksAhead, OnDevice, Statistics
 from videonst.engines.onnx import OnnxEngine
 from videonst.frame import Frame, Pixels
 from videonst.live.meter import percentile
@@ -161,6 +160,17 @@ def onwards(frames: Sequence[Frame]) -> Iterator[Frame]:
     return (replace(frame, pts=number) for number, frame in enumerate(order))
 
 
+def through(engine: LooksAhead, frames: Iterator[Frame], mix: StyleMix, seconds: float) -> Round:
+    """Frames from memory through `engine`, as `convert` sends them, for `seconds` and until the last is done."""
+    count, core, began = 0, time.process_time(), time.perf_counter()
+    while time.perf_counter() - began < seconds or count < FEWEST_FRAMES:
+        engine.take(next(frames), mix)
+        count += 1
+    engine.finish()
+    spent = time.perf_counter() - began
+    return Round([spent / count] * count, time.process_time() - core)
+
+
 class FlowBothWays:
     """What the stabiliser asks of the flow for each frame."""
 
@@ -239,38 +249,31 @@ class _FlowAtHand:
 
 
 class BoundFrames:
-    """Upload, network and download of an engine apart, by ONNX Runtime's input and output binding.
+    """Upload, network and download of an engine apart, each frame with its own statistics.
 
     Args:
-        engine: on a device.
+        engine: on a device; where it has CUDA graphs for this size, the network is one of them.
         frames: of one size, uploaded in turn.
         mix: what to paint.
         memory: where the device keeps its tensors, as ONNX Runtime calls it.
     """
 
     def __init__(self, engine: OnnxEngine, frames: Sequence[Frame], mix: StyleMix, memory: str = "cuda") -> None:
-        from onnxruntime import OrtValue
+        from videonst.engines.device_memory import FixedBuffers
 
-        weights = mix.weights([style.name for style in engine.description.styles])
+        self._weights = mix.weights([style.name for style in engine.description.styles])
         self._ring = itertools.cycle([np.ascontiguousarray(frame.pixels)[None] for frame in frames])
-        shape = frames[0].pixels[None].shape
-        # Of its own, also where `memory` is the processor's: an OrtValue made of an array there overwrites that array.
-        self._frame: Any = OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, memory, 0)
-        self._painted: Any = OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, memory, 0)
+        height, width, _ = frames[0].pixels.shape
+        graphs = engine.graphs.get((height, width))
+        self._buffers = (graphs and graphs.borrow()) or FixedBuffers(engine.session, (height, width), memory)
         self.upload()
-        self._session = engine.session
-        self._binding: Any = self._session.io_binding()
-        self._binding.bind_ortvalue_input("frame", self._frame)
-        self._binding.bind_cpu_input("style_weights", weights)
-        self._binding.bind_ortvalue_output("stylized", self._painted)
 
     def upload(self) -> None:
-        self._frame.update_inplace(next(self._ring))
+        self._buffers.put({"frame": next(self._ring), "style_weights": self._weights})
 
     def compute(self) -> None:
-        self._session.run_with_iobinding(self._binding)
-        self._binding.synchronize_outputs()
+        self._buffers.run()
 
     def download(self) -> Pixels:
-        pixels: Pixels = self._painted.numpy()[0]
+        pixels: Pixels = self._buffers.outputs()["stylized"].numpy()[0]
         return pixels

@@ -37,6 +37,9 @@ def speed(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each stage.")] = 3,
     seconds: Annotated[float, typer.Option(min=0.01, help="Of one turn of a stage.")] = 1.5,
+    cuda_graphs: Annotated[
+        bool, typer.Option("--cuda-graphs", help="Paint steadied frames from CUDA graphs (--device cuda).")
+    ] = False,
     start_up: Annotated[bool, typer.Option("--start-up", help="Measure the start of processes too.")] = False,
     json: Annotated[Path | None, typer.Option(help="Report to write.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Plot to write (.png): time of the stages over sizes.")] = None,
@@ -78,6 +81,7 @@ def speed(
             round_seconds=seconds,
             flow=flow,
             hwaccel=hwaccel,
+            cuda_graphs=cuda_graphs,
             report=lambda line: typer.echo(line, err=True),
         ):
             rows.append(row)

@@ -1,6 +1,6 @@
 """How one frame is repainted. Every engine follows the same small protocol; importing this package is cheap."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -96,6 +96,8 @@ class OnDevice(Protocol):
         """Brought down."""
         ...
 
+    def shape(self) -> Sequence[int]: ...
+
 
 @runtime_checkable
 class KeepsOnDevice(Engine, Protocol):
@@ -109,7 +111,7 @@ class KeepsOnDevice(Engine, Protocol):
 
     def stylize_on_device(
         self, frame: Frame, mix: StyleMix, statistics: Statistics | OnDevice | None, hold: float
-    ) -> tuple[OnDevice, OnDevice | None]:
+    ) -> tuple[OnDevice, Statistics | OnDevice | None]:
         """As `HoldsStatistics.stylize_holding`, but `keep_colour` is not done: the painting, uint8 (1, H, W, 3)."""
         ...
 

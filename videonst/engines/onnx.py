@@ -15,6 +15,8 @@ import onnxruntime as ort
 
 from videonst.engines import EngineDescription, OnDevice, Statistics
 from videonst.engines.colour import keep_colour
+from videonst.engines.cuda_graphs import CudaGraphs
+from videonst.engines.device_memory import host_array, run_bound
 from videonst.engines.metadata import ModelMetadata, read_metadata
 from videonst.engines.providers import (
     AUTO_ORDER,
@@ -24,7 +26,6 @@ from videonst.engines.providers import (
     DeviceError,
     one_line,
     open_session,
-    run_bound,
 )
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Frame, Pixels
@@ -43,9 +44,15 @@ memory."""
 
 REMEMBERED_MIXES = 64
 
+GRAPH_SIZES = 4
+"""Sizes of frames whose CUDA graphs are kept: each takes a session and the memory of several frames."""
+
 PIXELS_AT_ONCE = 1280 * 720
 """Of all frames that a processor paints side by side: memory grows with them, and so does the time until Ctrl-C is
 heeded. Larger frames are shared out among the cores one by one, which is as quick with them."""
+
+DEVICE_FRAMES_AT_ONCE, DEVICE_PIXELS_AT_ONCE = 2, 2 * 1920 * 1088
+"""The same on a GPU, whose memory is taken for each of them."""
 
 _Weights = npt.NDArray[np.float32]
 
@@ -66,6 +73,7 @@ class OnnxEngine:
         path: of the model file that was taken.
         memory: see `KeepsOnDevice`.
         session: ONNX Runtime's, for measurements.
+        graphs: what `capture_graphs` has recorded, by (height, width), oldest first.
 
     Raises:
         InputError: no such model or device; a device that does not work here, or not with 8 bits; a file that is no
@@ -78,6 +86,7 @@ class OnnxEngine:
         self._cpu_precision = cpu_precision
         self._threads = threads
         self._twins: dict[int, OnnxEngine] = {}
+        self.graphs: dict[tuple[int, int], CudaGraphs] = {}
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}, expected 1 or more")
         if device == "auto":
@@ -105,7 +114,9 @@ class OnnxEngine:
             InputError: a style that the model does not hold, or a frame smaller than the model's minimum.
             VideoNSTError: the device failed, such as for want of memory.
         """
-        return self._paint(frame, mix, lambda weights: _run(self.session, frame.pixels, weights))
+        if self.memory is None:
+            return self._paint(frame, mix, lambda weights: _run(self.session, frame.pixels, weights))
+        return self._paint(frame, mix, lambda weights: self._down(frame.pixels, weights, None, 0.0)[0])
 
     def stylize_holding(
         self, frame: Frame, mix: StyleMix, statistics: Statistics | None, hold: float
@@ -117,17 +128,19 @@ class OnnxEngine:
 
         def run(weights: _Weights) -> Pixels:
             nonlocal used
-            feed = _feed(frame.pixels, weights, statistics, hold)
-            painted, used = self.session.run(["stylized", "used_statistics"], feed)
-            pixels: Pixels = painted[0]
+            pixels, used = self._down(frame.pixels, weights, statistics, hold)
             return pixels
 
         return self._paint(frame, mix, run), used
 
     def side_by_side(self, width: int, height: int) -> tuple["OnnxEngine", int]:
-        """See `PaintsSideBySide`: on a processor each frame keeps to its cores, where none waits for the others."""
+        """See `PaintsSideBySide`: on a processor each frame keeps to its cores, where none waits for the others; on a
+        GPU one is brought up while another is painted."""
+        pixels = max(width * height, 1)
+        if self._device in MEMORY:
+            return self, min(max(DEVICE_PIXELS_AT_ONCE // pixels, 1), DEVICE_FRAMES_AT_ONCE)
         cores = self._threads or usable_cores()
-        painters = min(cores, PIXELS_AT_ONCE // max(width * height, 1)) if self._device == "cpu" else 1
+        painters = min(cores, PIXELS_AT_ONCE // pixels) if self._device == "cpu" else 1
         if painters <= 1:
             return self, 1
         threads = cores // painters
@@ -139,11 +152,42 @@ class OnnxEngine:
 
     def stylize_on_device(
         self, frame: Frame, mix: StyleMix, statistics: Statistics | OnDevice | None, hold: float
-    ) -> tuple[OnDevice, OnDevice | None]:
+    ) -> tuple[OnDevice, Statistics | OnDevice | None]:
         """See `KeepsOnDevice`."""
         weights = self._checked(frame, mix)
         with self._reporting(frame):
-            return self._leave(self.memory or "cpu", frame.pixels, weights, statistics, hold)
+            graphs = self.graphs.get(frame.pixels.shape[:2])
+            painted = graphs.paint(_feed(frame.pixels, weights, statistics, hold)) if graphs else None
+            return painted or self._leave(self.memory or "cpu", frame.pixels, weights, statistics, hold)
+
+    def capture_graphs(self, width: int, height: int) -> bool:
+        """Has `stylize_on_device` paint frames of this size from CUDA graphs: nearly all frames of a steadied film. The
+        last `GRAPH_SIZES` sizes that were asked for are kept. Nothing else in this process may use the GPU meanwhile,
+        neither other engines nor codecs.
+
+        Returns:
+            Whether it works; a warning says why not.
+
+        Raises:
+            InputError: the device is not "cuda".
+        """
+        if self._device != "cuda":
+            raise InputError(f"CUDA graphs are for the device cuda; this engine paints on {self._device}")
+        size = (height, width)
+        kept = self.graphs.pop(size, None)
+        if kept and not kept.failed:
+            self.graphs[size] = kept
+            return True
+        while len(self.graphs) >= GRAPH_SIZES:
+            self.graphs.pop(next(iter(self.graphs))).close()
+        try:
+            if self.memory is None:
+                raise VideoNSTError("paintings are not left on the device")
+            session = open_session(self.path, "cuda", self._threads, cuda_graphs=True)
+            self.graphs[size] = CudaGraphs(session, size, self.memory)
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            log.warning("frames of %dx%d are painted without CUDA graphs: %s", width, height, one_line(error))
+        return size in self.graphs
 
     def _paint(self, frame: Frame, mix: StyleMix, run: Callable[[_Weights], Pixels]) -> Frame:
         weights = self._checked(frame, mix)
@@ -152,6 +196,19 @@ class OnnxEngine:
         with self._reporting(frame):
             painted = run(weights)
         return frame.with_pixels(keep_colour(painted, frame.pixels) if mix.keep_colour else painted)
+
+    def _down(
+        self, pixels: Pixels, weights: _Weights, statistics: Statistics | OnDevice | None, hold: float
+    ) -> tuple[Pixels, Statistics | None]:
+        """Paints into the processor's memory, and gives the statistics that were used, if there are any."""
+        names = ("used_statistics",) if self._holds else ()
+        feed = _feed(pixels, weights, statistics, hold)
+        if self.memory is None:
+            painted, *used = self.session.run(["stylized", *names], feed)
+            return painted[0], used[0] if used else None
+        painted = host_array((1, *pixels.shape), np.uint8, self.memory)
+        left = run_bound(self.session, feed, names, self.memory, into={"stylized": painted})
+        return painted[0], left[0].numpy() if left else None
 
     def _leave(
         self, memory: str, pixels: Pixels, weights: _Weights, statistics: Statistics | OnDevice | None, hold: float
@@ -209,28 +266,30 @@ class OnnxEngine:
             raise DeviceError(device, f"it computes wrongly with {path.name}; update its driver")
         self._device = device
         self._holds = "used_statistics" in {output.name for output in self.session.get_outputs()}
-        self.memory = self._tried_memory(MEMORY.get(device))
+        self._try_memory(MEMORY.get(device))
         if device == "cpu" and self.metadata.precision == "fp16":
             log.warning("%s is in half precision, which is slow on the CPU; use the model without .fp16", path)
         log.info("repainting with %s on %s", path.name, device)
 
-    def _tried_memory(self, memory: str | None) -> str | None:
-        """`memory`, if what is left there is what comes down; else None, and a warning."""
+    def _try_memory(self, memory: str | None) -> None:
+        """Takes `memory`, if what is left there and brought down is what is painted; else none, and a warning."""
+        self.memory = memory
         if memory is None:
-            return None
+            return
         ramp = np.broadcast_to(np.linspace(0, 255, TRIAL_SIZE).astype(np.uint8)[:, None], (TRIAL_SIZE, TRIAL_SIZE, 3))
         weights = np.eye(1, len(self.metadata.styles) + 1, 1, dtype=np.float32)
         try:
             _, used = self._leave(memory, ramp, weights, None, 0.0)
             painted, _ = self._leave(memory, ramp, weights, used, 1.0)
-            wrong = int(np.abs(painted.numpy()[0].astype(int) - _run(self.session, ramp, weights)).max())
+            down, _ = self._down(ramp, weights, used, 1.0)
+            expected = _run(self.session, ramp, weights).astype(int)
+            wrong = max(int(np.abs(picture - expected).max()) for picture in (painted.numpy()[0], down))
             reason = f"a trial came back {wrong} levels off"
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             wrong, reason = 255, one_line(error)
-        if wrong <= TRIAL_TOLERANCE:
-            return memory
-        log.warning("paintings are not left in the memory of %s: %s", self._device, reason)
-        return None
+        if wrong > TRIAL_TOLERANCE:
+            log.warning("paintings are not left in the memory of %s: %s", self._device, reason)
+            self.memory = None
 
 
 class _CpuOnlyError(InputError):

@@ -14,16 +14,12 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
-from videonst.engines import OnDevice
 from videonst.errors import InputError
 from videonst.processor import thread_limit
 
@@ -50,7 +46,7 @@ steadies pictures there: TensorRT would build an engine for every size."""
 BESIDE = {"tensorrt": ("cuda",)}
 """What takes the operators that a device lacks; else the processor would, and pictures would travel there and back."""
 
-# ONNX Runtime documentation, CUDA execution provider; no CUDA graph, as sizes change.
+# ONNX Runtime documentation, CUDA execution provider.
 CUDA_OPTIONS = {
     "cudnn_conv_algo_search": "EXHAUSTIVE",
     "cudnn_conv_use_max_workspace": "1",
@@ -113,7 +109,9 @@ def check_device(device: str) -> DeviceReport:
     return DeviceReport(device, provider, True)
 
 
-def open_session(model: Path | bytes, device: str, threads: int | None = None) -> ort.InferenceSession:
+def open_session(
+    model: Path | bytes, device: str, threads: int | None = None, *, cuda_graphs: bool = False
+) -> ort.InferenceSession:
     """A session that runs on `device`.
 
     Args:
@@ -121,6 +119,7 @@ def open_session(model: Path | bytes, device: str, threads: int | None = None) -
         device: a key of `PROVIDERS`.
         threads: of the CPU provider; None lets ONNX Runtime take the physical cores, or takes those that this process
             may use where some are withheld.
+        cuda_graphs: records what it does, see `videonst.engines.cuda_graphs`; on "cuda" only.
 
     Raises:
         InputError: no such device.
@@ -133,11 +132,14 @@ def open_session(model: Path | bytes, device: str, threads: int | None = None) -
         raise DeviceError(device, f"the installed ONNX Runtime {ort.__version__} has no {provider}")
     ort.set_default_logger_severity(SILENT)
     missing = _load_libraries(device)
+    options = {name: _provider_options(name, model) for name in (device, *BESIDE.get(device, ()))}
+    if cuda_graphs:
+        options[device]["enable_cuda_graph"] = "1"
     try:
         session = ort.InferenceSession(
             model if isinstance(model, bytes) else os.fspath(model),
             _session_options(threads),
-            providers=[(PROVIDERS[name], _provider_options(name, model)) for name in (device, *BESIDE.get(device, ()))],
+            providers=[(PROVIDERS[name], chosen) for name, chosen in options.items()],
             enable_fallback=0,
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base class
@@ -145,36 +147,6 @@ def open_session(model: Path | bytes, device: str, threads: int | None = None) -
     if session.get_providers()[0] != provider:
         raise DeviceError(device, missing or f"{provider} could not be loaded; its libraries or the driver are missing")
     return session
-
-
-def run_bound(
-    session: ort.InferenceSession,
-    feed: Mapping[str, npt.NDArray[Any] | OnDevice],
-    outputs: Sequence[str],
-    memory: str,
-) -> list[OnDevice]:
-    """Runs a session with inputs from wherever they lie, and leaves the outputs in `memory`.
-
-    Args:
-        session: as opened.
-        feed: arrays, which are uploaded, and what earlier runs left.
-        outputs: names.
-        memory: "cuda" or "cpu". Arrays come from ordinary memory; page-locked memory, which copies faster, is not used.
-    """
-    binding = session.io_binding()
-    # As values: `bind_cpu_input` does not know inputs that may be left out. They must live until the run is over.
-    values = {
-        name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
-        for name, value in feed.items()
-    }
-    for name, value in values.items():
-        binding.bind_ortvalue_input(name, value)
-    for name in outputs:
-        binding.bind_output(name, memory)
-    session.run_with_iobinding(binding)
-    binding.synchronize_outputs()  # the next session to read them has a stream of its own
-    results: list[OnDevice] = binding.get_outputs()
-    return results
 
 
 class DeviceError(InputError):

@@ -14,7 +14,7 @@ from videonst.frame import Frame, Pixels
 from videonst.optimise.painter import Painter
 from videonst.styles import StyleMix
 from videonst.temporal.flow import FlowProvider, Plane, in_full_pixels, place_of, resample, trust
-from videonst.temporal.past import LONGEST_GAP
+from videonst.temporal.lookout import LONGEST_GAP
 from videonst.temporal.scene import SceneCuts
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from videonst.engines import Engine, KeepsOnDevice, OnDevice
-from videonst.engines.providers import one_line, open_session, run_bound
+from videonst.engines.device_memory import host_array, run_bound
+from videonst.engines.providers import one_line, open_session
 from videonst.errors import VideoNSTError
 from videonst.frame import Pixels
 from videonst.temporal.flow import Field, Plane, place_of, resample
@@ -220,12 +221,13 @@ class DeviceCarry:
             "follow": np.array([way.follow], np.float32),
         }
         try:
-            history, result = run_bound(self._session, feed, ("carried", "shown"), self._memory)
+            shown = host_array(_shape(painting), np.uint8, self._memory)
+            (history,) = run_bound(self._session, feed, ("carried",), self._memory, into={"shown": shown})
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             self.failed = True
             _warn(self._memory, one_line(error))
             return _HOST.merge(painting, _HOST.move(moved, way), way, share)
-        return history, on_host(result)
+        return history, shown[0]
 
     def settle(
         self, painting: "Pixels | OnDevice", history: "Levels | OnDevice", share: float
@@ -276,6 +278,11 @@ def _difference(carry: Carry) -> float:
 def _up(picture: "npt.NDArray[Any] | OnDevice") -> "npt.NDArray[Any] | OnDevice":
     """As the graph takes it."""
     return picture[None] if isinstance(picture, np.ndarray) else picture
+
+
+def _shape(picture: "npt.NDArray[Any] | OnDevice") -> tuple[int, ...]:
+    """As the graph has it."""
+    return (1, *picture.shape) if isinstance(picture, np.ndarray) else tuple(picture.shape())
 
 
 def _strips(height: int) -> Iterator[slice]:

@@ -2,8 +2,6 @@
 
 from concurrent.futures import Future
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +9,12 @@ import numpy.typing as npt
 from videonst.engines import Engine, OnDevice, Statistics
 from videonst.frame import Frame, Pixels
 from videonst.styles import StyleMix
-from videonst.temporal.carry import Levels, Way
+from videonst.temporal.carry import Levels
 from videonst.temporal.flow import Field
+from videonst.temporal.lookout import Motion, Seen, same
 
 Weights = npt.NDArray[np.float32]
 """Of a mixture, (1, styles + 1)."""
-
-LONGEST_GAP = Fraction(1)
-"""Seconds between frames after which the past is forgotten: the camera was stopped, or much was skipped."""
 
 LEAST_TRUSTED = 0.15
 """Mean trust below which a frame has too little in common with the one before for its statistics to be held: a cut that
@@ -47,20 +43,13 @@ class Painted:
 
 
 @dataclass(frozen=True)
-class Found:
-    """How the picture came from the frame before, and what is `owed` after it: motion that the history has not been
-    carried along yet, as `Way.motion`; None for none."""
-
-    way: Way
-    owed: Field | None
-
-
-@dataclass(frozen=True)
 class Steadied:
-    """The `history`, in fractions of levels, with the newest painting in it, and the same as it is `shown`."""
+    """The `history`, in fractions of levels, with the newest painting in it, and the same as it is `shown`. `owed` is
+    motion that the history has not been carried along yet, as `Way.motion`; None for none."""
 
     history: Levels | OnDevice
     shown: Pixels
+    owed: Field | None = None
 
 
 @dataclass(frozen=True)
@@ -69,9 +58,8 @@ class Past:
     a `Future` may be under way still.
 
     Attributes:
-        frame: the input.
-        keep_colour: of its mixture.
-        grey: as the flow wants it.
+        seen: the input.
+        motion: along which the history was carried to it, None where it was painted without a past.
         painted: by the engine.
         weights: of its mixture.
         steadied: what was shown.
@@ -79,12 +67,10 @@ class Past:
         engine: that painted.
         kept: statistics of its normalisation that were held entirely, None where the frame's own count.
         due: weight that is left to the statistics, with what they have not taken in since they last did.
-        found: how it came from the one before it.
     """
 
-    frame: Frame
-    keep_colour: bool
-    grey: Pixels
+    seen: Seen
+    motion: Future[Motion] | None
     painted: Future[Painted]
     weights: Weights
     steadied: Future[Steadied]
@@ -92,42 +78,10 @@ class Past:
     engine: Engine
     kept: Statistics | OnDevice | None
     due: float
-    found: Future[Found]
 
     @property
     def held(self) -> Statistics | OnDevice | None:
         """The statistics for the next frame; None where this one had too little in common with the one before."""
-        if self.found.result().way.trust.mean() < LEAST_TRUSTED:
+        if self.motion is not None and self.motion.result().trust.mean() < LEAST_TRUSTED:
             return None
         return self.painted.result().statistics if self.kept is None else self.kept
-
-    @property
-    def owed(self) -> Field | None:
-        return self.found.result().owed
-
-    def leads_to(self, frame: Frame, mix: StyleMix) -> bool:
-        same = self.frame.pixels.shape == frame.pixels.shape and self.keep_colour == mix.keep_colour
-        return same and 0 <= frame.time - self.frame.time <= LONGEST_GAP
-
-    def shows(self, frame: Frame, weights: Weights) -> bool:
-        return np.array_equal(self.weights, weights) and same(self.frame.pixels, frame.pixels)
-
-
-def same(first: Pixels, second: Pixels) -> bool:
-    """Whether two frames are equal. A few rows tell most others apart."""
-    few = slice(None, None, SPARSE_ROWS)
-    return np.array_equal(first[few], second[few]) and np.array_equal(first, second)
-
-
-SPARSE_ROWS = 64
-"""One row of so many is compared first."""
-
-
-_Result = TypeVar("_Result")
-
-
-def at_hand(result: _Result) -> Future[_Result]:
-    """What need not be waited for."""
-    future: Future[_Result] = Future()
-    future.set_result(result)
-    return future

@@ -3,9 +3,10 @@
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import cv2
 import numpy as np
@@ -20,20 +21,12 @@ from videonst.engines import (
     Statistics,
 )
 from videonst.errors import InputError
-from videonst.frame import Frame, Pixels
+from videonst.frame import Frame
 from videonst.styles import StyleMix
-from videonst.temporal.carry import STANDSTILL, Carry, Levels, Way, carry_for, on_host, whole
-from videonst.temporal.flow import (
-    DisFlow,
-    Field,
-    FlowProvider,
-    exposure_change,
-    flow_there,
-    in_full_pixels,
-    trust,
-)
-from videonst.temporal.past import Alone, Found, Painted, Past, Steadied, Weights, at_hand
-from videonst.temporal.scene import SceneCuts
+from videonst.temporal.carry import Carry, Levels, Way, carry_for, on_host, whole
+from videonst.temporal.flow import DisFlow, Field, FlowProvider, exposure_change
+from videonst.temporal.lookout import Lookout, Motion, Seen, at_hand
+from videonst.temporal.past import Alone, Painted, Past, Steadied, Weights
 
 DEFAULT_STEADY = 0.75
 """Position of the knob, 0 to 1: the history weighs 0.94 where it is fully trusted, a memory of 16 frames."""
@@ -64,7 +57,25 @@ FOLLOWED = 1.0
 _INNER = "engine."
 """Before the keys of the engine's own memory."""
 
-_NOTHING_FOUND = Found(STANDSTILL, None)
+
+@dataclass(frozen=True)
+class _Taken:
+    """A frame to be painted, with what was asked for when it was taken. `seen` is None where it is painted alone."""
+
+    frame: Frame
+    mix: StyleMix
+    engine: Engine
+    share: float
+    seen: Seen | None
+
+
+class _Moved(NamedTuple):
+    """The `history` moved along `way`, and what is `owed` after it."""
+
+    history: Levels | OnDevice
+    way: Way
+    owed: Field
+
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -76,8 +87,8 @@ class Stabiliser:
 
     The previous painting is carried along the motion of the input and mixed into the new one, as far as the motion can
     be trusted. Flow and warping need only what is there before the new painting, so they run beside the engine: no
-    frame is delayed. With `take`, mixing runs beside the engine's work on the next frames as well; the result is the
-    same. Method, cost and limits: docs/steady.md.
+    frame is delayed. With `take`, mixing runs beside the engine's work on the next frames as well, and with several
+    seekers motion is found ahead of the painting; the result is the same. Method, cost and limits: docs/steady.md.
 
     To be called from one thread at a time; `steady` may be set from any.
 
@@ -86,6 +97,7 @@ class Stabiliser:
         steady: 0 (each frame on its own, bit for bit what the engine paints) to 1 (hold still).
         flow: what finds the motion; None takes `DisFlow()`.
         painters: frames that the engine paints at once, as far as `take` is given them; see `PaintsSideBySide`.
+        seekers: pairs of frames whose motion is sought at once, likewise; see `SeeksSideBySide`.
 
     Attributes:
         engine: as given; may be replaced between frames by one with the same styles, such as a faster tier.
@@ -96,16 +108,22 @@ class Stabiliser:
     """
 
     def __init__(
-        self, engine: Engine, *, steady: float = DEFAULT_STEADY, flow: FlowProvider | None = None, painters: int = 1
+        self,
+        engine: Engine,
+        *,
+        steady: float = DEFAULT_STEADY,
+        flow: FlowProvider | None = None,
+        painters: int = 1,
+        seekers: int = 1,
     ) -> None:
         self.engine = engine
         self.steady = steady
-        self._flow = flow or DisFlow()
         self._names = [style.name for style in engine.description.styles]
-        self._ahead = painters
-        self._finding: Future[Found]
-        self._hire()
+        self._lookout = Lookout(flow or DisFlow(), seekers)
+        self._painters = painters
+        self._taken: deque[_Taken] = deque()
         self._under_way: deque[tuple[Frame, Future[Steadied]]] = deque()
+        self._hire()
         self.reset()
 
     @property
@@ -127,9 +145,9 @@ class Stabiliser:
     def reset(self) -> None:
         """Forgets the past: the next frame is painted on its own."""
         self.last_painted = True
+        self._lookout.reset()
         self._past: Past | None = None
         self._alone: Alone | None = None
-        self._cuts = SceneCuts()
 
     def stylize(self, frame: Frame, mix: StyleMix) -> Frame:
         """The same moment repainted, with the same size.
@@ -145,42 +163,47 @@ class Stabiliser:
         return repainted
 
     def take(self, frame: Frame, mix: StyleMix) -> list[Frame]:
-        """Paints the next frame, and gives those that are steady by now: up to `painters` fewer than were taken.
+        """Paints the next frame, with `engine` and `steady` as they are now, and gives those that are steady by now: up
+        to `painters + seekers - 1` fewer than were taken.
 
         Raises:
             InputError, VideoNSTError: as `stylize`.
         """
         with self._forgetting():
-            self._under_way.append((frame, self._begin(frame, mix)))
-            return [self._next() for _ in range(len(self._under_way) - self._ahead)]
+            self._taken.append(self._look(frame, mix))
+            self._begin_all_but(self._lookout.ahead)
+            return [self._next() for _ in range(len(self._under_way) - self._painters)]
 
     def finish(self) -> list[Frame]:
         """The frames that were taken and not given yet."""
         with self._forgetting():
+            self._begin_all_but(0)
             return [self._next() for _ in range(len(self._under_way))]
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on as if never stopped, the engine's memory included: arrays and JSON values."""
+        with self._forgetting():
+            self._begin_all_but(0)
         inner = self.engine.state() if isinstance(self.engine, Stateful) else {}
         state = {_INNER + key: value for key, value in inner.items()}
         past = self._past
         if past is None:
             return state
-        held = past.held
+        frame, held, steadied = past.seen.frame, past.held, past.steadied.result()
         return (
             state
             | {
-                "frame": past.frame.pixels,
-                "time": [past.frame.time.numerator, past.frame.time.denominator],
-                "keep_colour": past.keep_colour,
+                "frame": frame.pixels,
+                "time": [frame.time.numerator, frame.time.denominator],
+                "keep_colour": past.seen.keep_colour,
                 "painting": on_host(past.painted.result().painting),
                 "weights": past.weights,
-                "history": on_host(past.steadied.result().history),
+                "history": on_host(steadied.history),
                 "weights_held": past.weights_held,
-                "mean_difference": self._cuts.mean,
+                "mean_difference": self._lookout.mean_difference,
             }
             | ({} if held is None else {"statistics": _array(held), "due": past.due})
-            | ({} if past.owed is None else {"owed": past.owed})
+            | ({} if steadied.owed is None else {"owed": steadied.owed})
         )
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -192,55 +215,63 @@ class Stabiliser:
             return
         time = Fraction(*state["time"])
         frame = Frame(state["frame"], pts=time.numerator, time_base=Fraction(1, time.denominator))
-        grey = self._flow.prepare(frame.pixels)
+        history = state["history"]
         self._past = Past(
-            frame, state["keep_colour"], grey, at_hand(Painted(state["painting"], state.get("statistics"))),
-            state["weights"], at_hand(Steadied(state["history"], whole(state["history"]))), state["weights_held"],
-            self.engine, None, state.get("due", 1.0), at_hand(Found(STANDSTILL, state.get("owed"))),
-        )  # fmt: skip
-        self._cuts.resume(grey, state["mean_difference"])
+            seen=self._lookout.resume(frame, state["keep_colour"], state["mean_difference"]),
+            motion=None,
+            painted=at_hand(Painted(state["painting"], state.get("statistics"))),
+            weights=state["weights"],
+            steadied=at_hand(Steadied(history, whole(history), state.get("owed"))),
+            weights_held=state["weights_held"],
+            engine=self.engine,
+            kept=None,
+            due=state.get("due", 1.0),
+        )
 
-    def _begin(self, frame: Frame, mix: StyleMix) -> Future[Steadied]:
-        """Paints the frame, while its motion is found and the history is brought along; and what shows it steadied."""
-        wait((self._finding,))  # the flow is asked for one pair at a time
-        self.last_painted = True
+    def _look(self, frame: Frame, mix: StyleMix) -> _Taken:
+        """Begins to look for the motion, which needs no painting."""
         share = history_share(self._steady)
         if share == 0 or mix.strength == 0:  # the knob at 0; the photograph untouched
-            alone = self._alone
-            self.reset()
-            self._alone = self._paint_alone(frame, mix, alone)
+            self._lookout.reset()
+            return _Taken(frame, mix, self.engine, share, None)
+        return _Taken(frame, mix, self.engine, share, self._lookout.look(frame, mix.keep_colour))
+
+    def _begin_all_but(self, count: int) -> None:
+        """Begins to paint what was taken first, up to the newest `count`."""
+        while len(self._taken) > count:
+            taken = self._taken.popleft()
+            self._under_way.append((taken.frame, self._begin(taken)))
+
+    def _begin(self, taken: _Taken) -> Future[Steadied]:
+        """Paints the frame, while the history is brought along; and what shows it steadied."""
+        self.last_painted = True
+        mix, engine, seen = taken.mix, taken.engine, taken.seen
+        if seen is None:
+            self._past = None
+            self._alone = self._paint_alone(taken, self._alone)
             return self._carrying.submit(_as_painted, self._alone.painted)
         weights = mix.weights(self._names)
-        if self._past and not self._past.leads_to(frame, mix):
-            self.reset()
-        past = self._past
-        repeated = past is not None and past.engine is self.engine and past.shows(frame, weights)
-        grey = past.grey if past and repeated else self._flow.prepare(frame.pixels)
-        if not repeated and self._cuts.is_cut(grey):
-            past = None
-        alike = likeness(past.weights_held, weights) if past else 0.0
-        share, hold = alike * share, alike * (1 - (1 - share) / STATISTICS_MEMORY)
-        carry = carry_for(self.engine, mix.keep_colour)
-        found, kept, due = at_hand(_NOTHING_FOUND), None, 1.0
-        if past and repeated:
+        motion, past = seen.motion, self._past
+        alike = likeness(past.weights_held, weights) if past and motion else 0.0
+        share, hold = alike * taken.share, alike * (1 - (1 - taken.share) / STATISTICS_MEMORY)
+        carry = carry_for(engine, mix.keep_colour)
+        kept, due = None, 1.0
+        if past and seen.same and past.engine is engine and np.array_equal(past.weights, weights):
             self.last_painted = False
-            painted, kept, due = past.painted, past.held, past.due
-            found = at_hand(Found(STANDSTILL, None if past.owed is None else past.owed * np.float32(share)))
+            painted, motion, kept, due = past.painted, None, past.held, past.due
             steadied = self._carrying.submit(_settle, carry, past, share)
-        elif past and share > 0:
-            self._finding = found = self._seeking.submit(self._find, past, grey, frame, share)
-            moved = self._carrying.submit(_move, carry, past, found)
-            held, hold, due = self._holding(past, grey, hold)
+        elif past and motion and share > 0:
+            held, hold, due = self._holding(past, seen, engine, hold)
             kept = held if hold == 1 else None
-            painted = self._paint(frame, mix, held, hold, carry.on_device)
-            steadied = self._carrying.submit(_merge, carry, painted, moved, found, share)
+            moved = self._carrying.submit(_move, carry, past, motion, share)
+            painted = self._paint(taken, held, hold, carry.on_device)
+            steadied = self._carrying.submit(_merge, carry, painted, moved, share)
         else:
-            painted = self._paint(frame, mix, None, 0, on_device=False)
+            motion = None
+            painted = self._paint(taken, None, 0, on_device=False)
             steadied = self._carrying.submit(_anew, painted)
         weights_held = share * past.weights_held + (1 - share) * weights if past else weights
-        self._past = Past(
-            frame, mix.keep_colour, grey, painted, weights, steadied, weights_held, self.engine, kept, due, found
-        )
+        self._past = Past(seen, motion, painted, weights, steadied, weights_held, engine, kept, due)
         return steadied
 
     def _next(self) -> Frame:
@@ -256,58 +287,51 @@ class Stabiliser:
         except BaseException:
             # Ctrl-C while a thread starts leaves it unknown to its pool: the program would wait for it for ever at its
             # end, if it were not told here that there is no more work.
-            for pool in filter(None, (self._seeking, self._carrying, self._painters)):
+            for pool in filter(None, (self._carrying, self._painting)):
                 pool.shutdown(wait=False, cancel_futures=True)
+            self._lookout.let_go()
             self._hire()
+            self._taken.clear()
             self._under_way.clear()
             self.reset()
             raise
 
     def _hire(self) -> None:
-        """A thread for the motion, one for the history, and where several frames are painted at once, one for each."""
-        self._seeking = ThreadPoolExecutor(1, thread_name_prefix="videonst-flow")
+        """A thread for the history, and where several frames are painted at once, one for each."""
         self._carrying = ThreadPoolExecutor(1, thread_name_prefix="videonst-history")
-        several = self._ahead > 1
-        self._painters = ThreadPoolExecutor(self._ahead, thread_name_prefix="videonst-paint") if several else None
-        self._finding = at_hand(_NOTHING_FOUND)
+        several = self._painters > 1
+        self._painting = ThreadPoolExecutor(self._painters, thread_name_prefix="videonst-paint") if several else None
 
-    def _holding(self, past: Past, grey: Pixels, hold: float) -> tuple[Statistics | OnDevice | None, float, float]:
+    def _holding(
+        self, past: Past, seen: Seen, engine: Engine, hold: float
+    ) -> tuple[Statistics | OnDevice | None, float, float]:
         """The statistics of the shot and how far to hold them, where the engine can; and `Past.due`."""
-        if not isinstance(self.engine, HoldsStatistics) or past.engine is not self.engine:
+        if not isinstance(engine, HoldsStatistics) or past.engine is not engine:
             return None, hold, 1.0
         held = past.held
         if held is None:
             return None, hold, 1.0
-        hold *= past.due * (1 - _followed(exposure_change(past.grey, grey)))
+        hold *= past.due * (1 - _followed(exposure_change(past.seen.grey, seen.grey)))
         return (held, 1.0, hold) if hold > STATISTICS_DUE else (held, hold, 1.0)
 
     def _paint(
-        self, frame: Frame, mix: StyleMix, held: Statistics | OnDevice | None, hold: float, on_device: bool
+        self, taken: _Taken, held: Statistics | OnDevice | None, hold: float, on_device: bool
     ) -> Future[Painted]:
-        return self._at_once(_painted, self.engine, frame, mix, held, hold, on_device)
+        return self._at_once(_painted, taken.engine, taken.frame, taken.mix, held, hold, on_device)
 
-    def _paint_alone(self, frame: Frame, mix: StyleMix, before: Alone | None) -> Alone:
+    def _paint_alone(self, taken: _Taken, before: Alone | None) -> Alone:
         """What the engine makes of the frame; of the same frame again nothing new."""
-        if before and before.shows(frame, mix, self.engine):
+        frame, mix, engine = taken.frame, taken.mix, taken.engine
+        if before and before.shows(frame, mix, engine):
             self.last_painted = False
             return before
-        return Alone(frame.pixels, mix, self.engine, self._at_once(self.engine.stylize, frame, mix))
+        return Alone(frame.pixels, mix, engine, self._at_once(engine.stylize, frame, mix))
 
     def _at_once(self, work: Callable[_Given, _Result], *given: _Given.args, **named: _Given.kwargs) -> Future[_Result]:
         """Work of the engine: beside that on other frames where it paints several, else here and now."""
-        if self._painters:
-            return self._painters.submit(work, *given, **named)
+        if self._painting:
+            return self._painting.submit(work, *given, **named)
         return at_hand(work(*given, **named))
-
-    def _find(self, past: Past, grey: Pixels, frame: Frame, share: float) -> Found:
-        """How the picture came from the frame before. Runs beside the engine, as the functions below."""
-        scale = frame.height / grey.shape[0]
-        backward = self._flow.flow(grey, past.grey)
-        trusted, exposure = trust(past.grey, grey, flow_there(self._flow, past.grey, grey), backward, scale)
-        motion = in_full_pixels(backward, frame.width, frame.height)
-        motion, owed = _without_tremble(motion if past.owed is None else cv2.add(motion, past.owed))
-        owed *= cv2.merge((trusted * np.float32(share),) * 2)  # the painting is where it should be
-        return Found(Way(motion, trusted, _followed(exposure)), owed)
 
 
 def _painted(
@@ -322,20 +346,25 @@ def _painted(
     return Painted(painting.pixels, used)
 
 
-def _move(carry: Carry, past: Past, found: Future[Found]) -> Levels | OnDevice:
+def _move(carry: Carry, past: Past, motion: Future[Motion], share: float) -> _Moved:
     """The history where the picture is by now."""
-    return carry.move(past.steadied.result().history, found.result().way)
+    found, before = motion.result(), past.steadied.result()
+    field, owed = _without_tremble(found.field if before.owed is None else cv2.add(found.field, before.owed))
+    owed *= cv2.merge((found.trust * np.float32(share),) * 2)  # the painting is where it should be
+    way = Way(field, found.trust, _followed(found.exposure))
+    return _Moved(carry.move(before.history, way), way, owed)
 
 
-def _merge(
-    carry: Carry, painted: Future[Painted], moved: Future[Levels | OnDevice], found: Future[Found], share: float
-) -> Steadied:
-    return Steadied(*carry.merge(painted.result().painting, moved.result(), found.result().way, share))
+def _merge(carry: Carry, painted: Future[Painted], moved: Future[_Moved], share: float) -> Steadied:
+    history, way, owed = moved.result()
+    return Steadied(*carry.merge(painted.result().painting, history, way, share), owed)
 
 
 def _settle(carry: Carry, past: Past, share: float) -> Steadied:
     """The same frame again."""
-    return Steadied(*carry.settle(past.painted.result().painting, past.steadied.result().history, share))
+    before = past.steadied.result()
+    settled = carry.settle(past.painted.result().painting, before.history, share)
+    return Steadied(*settled, None if before.owed is None else before.owed * np.float32(share))
 
 
 def _anew(painted: Future[Painted]) -> Steadied:
