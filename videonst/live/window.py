@@ -84,8 +84,10 @@ class Window:
             lines = min(height, MAX_LINES)
             if not self._full_screen:
                 cv2.resizeWindow(TITLE, width * lines // height, lines)
-        _, _, window_width, window_height = cv2.getWindowImageRect(TITLE)
-        cv2.imshow(TITLE, cv2.cvtColor(_bordered(view, window_width, window_height), cv2.COLOR_RGB2BGR))
+        if cv2.currentUIFramework() != "QT":  # which keeps proportions, and says where the picture is, not the window
+            _, _, window_width, window_height = cv2.getWindowImageRect(TITLE)
+            view = _bordered(view, window_width, window_height)
+        cv2.imshow(TITLE, cv2.cvtColor(view, cv2.COLOR_RGB2BGR))
 
     def key(self) -> str:
         """The key pressed since the last call, lower case; "" for none. Lets the windows do their work.
