@@ -23,7 +23,7 @@ from videonst.live.window import CONTROLS_TITLE, TITLE
 
 WAIT = 60.0
 PATIENCE = 3.0
-"""Seconds after which a window that is still black is opened anew."""
+"""Seconds after which a window that does not show what it should is mapped anew."""
 SIZE = (320, 240)
 STYLES = ("a", "b", "c")
 
@@ -84,21 +84,21 @@ class Screen:
         shell = dict(line.split("=") for line in self.do("getwindowgeometry", "--shell", window).splitlines())
         return int(shell["X"]), int(shell["Y"]), int(shell["WIDTH"]), int(shell["HEIGHT"])
 
-    def uncover(self, window: str) -> None:
-        """Waits until something is drawn there. Of a window that opens on a busy machine, the Qt in OpenCV's wheels
-        (5.15) now and then loses what the X server says, and draws nothing until the window is mapped again."""
+    def see(self, window: str, wanted: Callable[[np.ndarray], bool]) -> None:
+        """Waits until its picture is as `wanted`. On a busy machine the Qt in OpenCV's wheels (5.15) now and then loses
+        what the X server says of a new window, and draws nothing more in it until it is mapped again."""
         again = time.monotonic() + PATIENCE
 
-        def drawn() -> bool:
+        def look() -> bool:
             nonlocal again
-            if self.picture(window).any():
+            if wanted(self.picture(window)):
                 return True
             if time.monotonic() > again:
-                self.do("windowunmap", "--sync", window, "windowmap", "--sync", window)
+                self.do("windowunmap", window, "sleep", 0.2, "windowmap", window)
                 again = time.monotonic() + PATIENCE
             return False
 
-        wait_for(drawn)
+        wait_for(look)
 
     def picture(self, window: str) -> np.ndarray:
         """What is seen there now, (H, W, 3). The X server keeps its screen as a file in XWD format (XWDFile.h)."""
@@ -138,15 +138,15 @@ class App:
         wait_for(lambda: any(line.startswith("source: ") for line in self.said), self.process)
         self.window, self.controls = self.screen.find(TITLE), self.screen.find(CONTROLS_TITLE)
         wait_for(lambda: self.screen.geometry(self.window)[2:] == SIZE, self.process)
-        for window in (self.window, self.controls):
-            self.screen.uncover(window)
-        wait_for(lambda: np.ptp(self.screen.picture(self.window)[:8]) > WAITING_LEVEL, self.process)
+        self.screen.see(self.controls, np.any)
+        self.screen.see(self.window, lambda shown: np.ptp(shown[:8]) > WAITING_LEVEL)
+        self.wait_for_frames(2)
 
     def wait_for_frames(self, count: int) -> None:
         """Waits until so many other pictures have been seen."""
         for _ in range(count):
             now = self.screen.picture(self.window).copy()
-            wait_for(lambda now=now: not np.array_equal(self.screen.picture(self.window), now), self.process)
+            self.screen.see(self.window, lambda shown, now=now: not np.array_equal(shown, now))
 
     def key(self, name: str) -> None:
         """OpenCV keeps only the last of several keys that are pressed within a frame."""
@@ -226,7 +226,7 @@ def test_keys_work_and_the_sliders_follow(app: App):
     app.key("n")
     wait_for(lambda: app.share("b") == 1)
     assert app.share("a") == 0
-    wait_for(lambda: (app.screen.picture(app.controls) != before).any())
+    app.screen.see(app.controls, lambda shown: (shown != before).any())
     app.key("p")
     wait_for(lambda: app.share("a") == 1)
     app.key("p")
@@ -235,7 +235,7 @@ def test_keys_work_and_the_sliders_follow(app: App):
     wait_for(lambda: "keep_colour=True" in app.settings())
     app.key("space")
     wait_for(lambda: app.screen.geometry(app.window)[2:] == (2 * SIZE[0], SIZE[1]))
-    wait_for(lambda: difference(app.screen.picture(app.window).astype(int)) > 5)  # the original and something else
+    app.screen.see(app.window, lambda shown: difference(shown.astype(int)) > 5)  # the original and something else
     app.key("space")
     wait_for(lambda: app.screen.geometry(app.window)[2:] == SIZE)
     app.key("q")
@@ -243,14 +243,14 @@ def test_keys_work_and_the_sliders_follow(app: App):
 
 
 def test_the_picture_fills_the_window(app: App):
-    wait_for(lambda: all(np.ptp(edge) > WAITING_LEVEL for edge in edges(app.screen.picture(app.window))))
+    app.screen.see(app.window, reaches_the_edges)
     app.key("space")
     wait_for(lambda: app.screen.geometry(app.window)[2:] == (2 * SIZE[0], SIZE[1]))
-    wait_for(lambda: all(np.ptp(edge) > WAITING_LEVEL for edge in edges(app.screen.picture(app.window))))
+    app.screen.see(app.window, reaches_the_edges)
 
 
-def edges(shown: np.ndarray) -> list[np.ndarray]:
-    return [shown[:4], shown[-4:], shown[:, :4], shown[:, -4:]]
+def reaches_the_edges(shown: np.ndarray) -> bool:
+    return all(np.ptp(edge) > WAITING_LEVEL for edge in (shown[:4], shown[-4:], shown[:, :4], shown[:, -4:]))
 
 
 def difference(shown: np.ndarray) -> float:
@@ -262,7 +262,7 @@ def test_help_darkens_the_picture(app: App):
     middle = slice(SIZE[1] // 2 - 30, SIZE[1] // 2 + 30)
     plain = app.screen.picture(app.window)[middle].mean()
     app.key("h")
-    wait_for(lambda: app.screen.picture(app.window)[middle].mean() < 0.7 * plain)
+    app.screen.see(app.window, lambda shown: shown[middle].mean() < 0.7 * plain)
 
 
 def test_trackbars_move_everything(app: App):
