@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from videonst.bench import floor, speed, stages
 from videonst.bench.floor import Convolution, Limits, count_convolutions, floor_ms
+from videonst.bench.json_values import write_json
 from videonst.bench.machine import describe_machine, peak_resident_mb, resident_mb
 from videonst.bench.peak import said_by
 from videonst.bench.speed import measure_speed
@@ -231,6 +232,60 @@ def test_report_of_the_command(small_model, tmp_path):
     assert done.output.strip().splitlines()[-1].count("1.00") == 8 + (usable_cores() > 1)
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--compare", "R", "R", "--plot", "x.png"], "--compare measures nothing; leave out --plot"),
+        (["--show", "R", "--json", "x.json", "--start-up"], "--show measures nothing; leave out --json and --start-up"),
+        (["--compare", "R", "R", "--show", "R"], "--compare measures nothing; leave out --show"),
+        (["--size", "64x48", "--json", "."], "cannot write .: it is a folder"),
+        (["--size", "64x48", "--json", "R/x.json"], "cannot write R/x.json: "),
+        (["--show", "torn"], "torn is not whole"),
+        (["--compare", "R", "empty"], "empty is not whole"),
+        (["--compare", __file__, "R"], "is no JSON"),
+        (["--show", "absent"], "cannot read absent: No such file"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_measured(report, tmp_path, monkeypatch, args, message):
+    monkeypatch.chdir(tmp_path)
+    Path("R").write_text(json.dumps(report))
+    Path("torn").write_text(json.dumps(report | {"rows": [{"model": "x"}]}))
+    Path("empty").write_text(json.dumps({"format": report["format"]}))
+    monkeypatch.setattr(speed, "measure_speed", lambda *_, **__: pytest.fail("measured"))
+    done = CliRunner().invoke(app, ["bench", "speed", *args])
+    assert isinstance(done.exception, InputError)
+    assert message in str(done.exception)
+    assert len(list(Path().iterdir())) == 3
+
+
+def test_a_report_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    target = tmp_path / "speed.json"
+    write_json(target, {"old": 1})
+    with pytest.raises(TypeError):
+        write_json(target, {"new": object()})
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(InputError, match=r"cannot write .*: No space left on device"):
+        write_json(target, {"new": 2})
+    assert json.loads(target.read_text()) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_is_decoded_while_a_file_is_opened_counts(monkeypatch):
+    """Decoders with many threads have decoded as many frames when the first one is there."""
+
+    class Eager:
+        def __enter__(self):
+            time.sleep(0.2)
+            return iter(range(4))
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(stages, "open_source", lambda *_, **__: Eager())
+    assert sum(stages.decode(Path("clip")).seconds) == pytest.approx(0.2, rel=0.5)
+    assert sum(stages.decode(Path("clip"), "cuda").seconds) < 0.1
+
+
 def test_comparison_is_new_over_old(report):
     new = json.loads(json.dumps(report))
     new["rows"][0]["stages"]["network"]["ms"] *= 2
@@ -395,8 +450,6 @@ def test_table_has_the_start(report):
         (["--plot", "absent/speed.png"], "there is no directory absent"),
         (["--size", "720p"], "cannot read '720p' as a size to measure; expected WIDTHxHEIGHT"),
         (["--size", "640x"], "cannot read '640x' as a size to measure"),
-        (["--show", "absent.json"], "cannot read absent.json"),
-        (["--compare", __file__, __file__], "is no JSON"),
     ],
 )
 def test_bad_input(args, wrong):

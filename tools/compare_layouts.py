@@ -9,7 +9,6 @@ the ratios are those of the medians. Needs the [train] extra.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -19,8 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videonst.bench.json_values import check_json, write_json
 from videonst.bench.machine import describe_machine
 from videonst.engines.providers import open_session
+from videonst.errors import InputError
 from videonst.export.onnx import OPSET, build_graph
 from videonst.live.meter import percentile
 from videonst.models import find_model
@@ -158,16 +159,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    size = Resize.parse(args.size).size
-    if size is None or size[0] % 4 or size[1] % 4:
-        parser.error(f"--size {args.size}: expected WIDTHxHEIGHT, multiples of 4")
+    try:
+        size = Resize.parse(args.size).size
+        if args.json:
+            check_json(args.json)
+    except InputError as error:
+        parser.error(str(error))
+    if size is None or size[0] % 4 or size[1] % 4 or min(size) < 16:
+        parser.error(f"--size {args.size}: expected WIDTHxHEIGHT, multiples of 4 from 16 on")
+    if args.rounds < 1:
+        parser.error(f"--rounds {args.rounds}: expected 1 or more")
     machine = describe_machine()
     with tempfile.TemporaryDirectory() as folder:
         models = {name: find_model(name) for name in OURS} | layouts(Path(folder))
         rows = summarise(measure(models, size, args.rounds))
     print(table(rows))
     if args.json:
-        args.json.write_text(json.dumps({"machine": machine, "size": args.size, "rows": rows}, indent=1) + "\n")
+        write_json(args.json, {"machine": machine, "size": args.size, "rows": rows})
 
 
 if __name__ == "__main__":

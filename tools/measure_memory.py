@@ -15,9 +15,11 @@ from pathlib import Path
 
 import av
 
-from videonst.bench.machine import describe_machine
+from videonst.bench.json_values import check_json, write_json
+from videonst.bench.machine import describe_machine, peak_resident_mb
 from videonst.bench.peak import peak_of_convert
 from videonst.bench.stages import RATE, sample_frames, write_clip
+from videonst.errors import InputError
 from videonst.resize import Resize
 
 LIMIT = 1.10
@@ -49,9 +51,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     short, long = args.seconds
-    if long % short:
+    if short < 1 or long % short:
         parser.error(f"the long clip is the short one over and over; {long} s is no multiple of {short}")
-    size = Resize.parse(args.size).size
+    try:
+        size = Resize.parse(args.size).size
+        if args.json:
+            check_json(args.json)
+    except InputError as error:
+        parser.error(str(error))
+    if size is None or size[0] % 2 or size[1] % 2:
+        parser.error(f"--size {args.size}: expected WIDTHxHEIGHT, even numbers")
+    if peak_resident_mb() is None:
+        parser.error("this system does not tell the memory of a process; Linux does")
     report = {"machine": describe_machine(), "size": args.size, "model": args.model or "none", "peak_mb": {}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -64,7 +75,7 @@ def main() -> None:
     report["ratio"] = round(second / first, 3)
     print(json.dumps(report, indent=1))
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(args.json, report)
     sys.exit(0 if report["ratio"] <= LIMIT else f"{report['ratio']} is over {LIMIT}")
 
 

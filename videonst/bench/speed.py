@@ -47,6 +47,9 @@ HELD_FRAMES = 24
 ROUND_SECONDS = 1.5
 """A stage ends its round after so long."""
 
+FEWEST_DECODED = 72
+"""Frames of the clip that is decoded."""
+
 FEWEST_WHOLE, MOST_WHOLE = 12, 144
 """Frames of a conversion from file to file; between, as many as keep the network busy for two rounds of a stage."""
 
@@ -184,9 +187,13 @@ class _Bench:
         if self._hwaccel is not None and (reason := trouble(self._hwaccel, clip)):
             raise InputError(f"frames of {'x'.join(map(str, self._size))} would be decoded in software: {reason}")
         painted = [engine.stylize(frame, self._mix) for frame in frames]
+        reel = clip  # a few frames would be decoded while the file is opened
+        if count < FEWEST_DECODED:
+            reel = self._folder / "reel.mp4"
+            write_clip(reel, itertools.islice(sample_frames(self._size), FEWEST_DECODED))
         beside, painters = engine.side_by_side(*self._size)
         stages = {
-            "decode": lambda: decode(clip, self._hwaccel),
+            "decode": lambda: decode(reel, self._hwaccel),
             **self._network(frames),
             "flow": lambda: self._beside(FlowBothWays(frames, self._flow).next),
             "stabiliser": lambda: self._beside(Stabilising(engine, frames, painted, self._mix, self._flow).next),

@@ -46,6 +46,9 @@ def read_report(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no JSON; expected a report of videonst bench speed --json") from error
     if not isinstance(report, dict) or report.get("format") != FORMAT:
         raise InputError(f"{path} is no report of this version; expected one of videonst bench speed --json")
+    rows = report.get("rows")
+    if not (rows and isinstance(rows, list) and isinstance(report.get("machine"), dict) and all(map(_is_row, rows))):
+        raise InputError(f"{path} is not whole; expected a report of videonst bench speed --json")
     return report
 
 
@@ -178,6 +181,13 @@ def check_plot(path: Path) -> None:
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: there is no directory {path.parent}; create it first")
 
+
+def _is_row(row: object) -> bool:
+    """With what every version has written."""
+    return isinstance(row, dict) and row.keys() >= {*KEY, *_ALWAYS}
+
+
+_ALWAYS = ("stages", "delay", "whole", "fps", "bound_ms", "reached", "overlap", "peak_mb", "floor_ms", "from_floor")
 
 _HEAD = ("model", "size", "device", "flow by")
 

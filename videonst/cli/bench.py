@@ -26,6 +26,7 @@ STYLES = ("starry_night", "great_wave", "the_scream", "udnie")
 
 @app.command()
 def speed(
+    context: typer.Context,
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", help="Name (tiny, tiny.int8 …) or .onnx file; repeatable.")
     ] = None,
@@ -49,7 +50,7 @@ def speed(
     ] = None,
 ) -> None:
     """Time of every stage alone, of the whole way, and the floor; see docs/benchmarks/speed.md."""
-    from videonst.bench.json_values import write_json
+    from videonst.bench.json_values import check_json, write_json
     from videonst.bench.machine import describe_machine
     from videonst.bench.speed import measure_speed
     from videonst.bench.speed_report import (
@@ -62,11 +63,18 @@ def speed(
     )
     from videonst.bench.start_up import measure_start_up
 
+    reading = "compare" if compare else "show" if show else ""
+    allowed = {"compare": ("compare",), "show": ("show", "plot")}.get(reading, context.params)
+    idle = [name.replace("_", "-") for name in context.params if _is_given(context, name) and name not in allowed]
+    if idle:
+        raise InputError(f"--{reading} measures nothing; leave out --{' and --'.join(idle)}")
     if compare:
         typer.echo(comparison(*map(read_report, compare)))
         return
     if plot:
         check_plot(plot)
+    if json:
+        check_json(json)
     if show:
         report = read_report(show)
     else:
@@ -136,7 +144,7 @@ def stability(
         raise InputError("the losses need both --vgg and --paintings")
     if plain and not painted:
         raise InputError("--plain is the unsteadied version of what --painted names; give both")
-    idle = [name for name in _FOR_AN_ENGINE if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    idle = [name for name in _FOR_AN_ENGINE if _is_given(context, name)]
     if painted and idle:
         raise InputError(f"--{' and --'.join(idle)}: for an engine; what --painted names is painted already")
     if painted and ((vgg is not None) != (style is not None and len(style) == 1)):
@@ -192,6 +200,10 @@ def stability(
     _print(summarise(rows), "painted" if painted else "steady")
     if plot:
         draw_plot(plot, rows)
+
+
+def _is_given(context: typer.Context, option: str) -> bool:
+    return getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE"
 
 
 def _print(rows: Sequence[dict[str, Any]], first: str) -> None:
