@@ -12,7 +12,7 @@ pytest.importorskip("onnx", reason="needs the [train] extra")
 
 from videonst.bank import StyleBank, edit_styles
 from videonst.cli import app
-from videonst.engines.metadata import LearntInfo, StyleInfo, read_metadata
+from videonst.engines.metadata import LearntInfo, StyleInfo, held_model, read_metadata
 from videonst.engines.providers import open_session
 from videonst.errors import InputError
 from videonst.models import find_model
@@ -46,6 +46,22 @@ def with_style(model: Path, out: Path, name: str, seed: int = 0) -> Path:
     bank.set_styles([*bank.styles.values(), (own, row)])
     bank.save(out)
     return out
+
+
+@pytest.mark.parametrize(("name", "most"), [("tiny", 1), ("tiny.fp16", 4)])
+def test_added_styles_are_painted_with_held_statistics_too(name: str, most: int, tmp_path: Path):
+    """The second graph of a file takes the styles that the file has. A random one is rough in half precision."""
+    path = with_style(find_model(name), tmp_path / "one.onnx", "mine")
+    held = open_session(held_model(path, read_metadata(path).held), "cpu", 1)
+    frame = np.random.default_rng(0).integers(0, 256, (1, 40, 52, 3), dtype=np.uint8)
+    whole = open_session(path, "cpu", 1)
+    slots = whole.get_inputs()[1].shape[1]
+    feed = {"frame": frame, "style_weights": np.eye(1, slots, slots - 1, dtype=np.float32)}
+    expected, feed["statistics"] = whole.run(None, feed)
+    found = held.run(None, feed)[0].astype(int)
+    assert np.abs(found - expected).max() <= most
+    another = held.run(None, feed | {"style_weights": np.eye(1, slots, 1, dtype=np.float32)})[0]
+    assert np.abs(found - another).mean() > 10
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny.fp16", "tiny.int8"])

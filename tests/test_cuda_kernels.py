@@ -10,7 +10,7 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="needs the [train] extra")
 
-from videonst.engines.metadata import read_metadata  # noqa: E402
+from videonst.engines.metadata import held_model, read_metadata  # noqa: E402
 from videonst.models import list_models  # noqa: E402
 from videonst.temporal.carry import GRAPH  # noqa: E402
 
@@ -59,8 +59,12 @@ def missing(graph: "onnx.ModelProto") -> list[str]:
 
 @pytest.mark.parametrize("path", HALF, ids=lambda path: path.stem)
 def test_shipped_files_run_on_cuda_alone(path: Path) -> None:
-    assert read_metadata(path).opset == 18
+    """With and without held statistics."""
+    metadata = read_metadata(path)
+    assert metadata.opset == 18
+    assert metadata.held
     assert missing(onnx.load(path)) == []
+    assert missing(onnx.load_from_string(held_model(path, metadata.held))) == []
 
 
 def test_the_graph_that_steadies_runs_on_cuda_alone() -> None:

@@ -4,6 +4,7 @@ import base64
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -129,6 +130,87 @@ def test_a_model_file_without_statistics_paints_as_ever(engine, monkeypatch):
     assert statistics is None
 
 
+def calls_of(session):
+    """Inputs of a session's runs from now on."""
+    asked = []
+
+    class Watched:
+        def __getattr__(self, name):
+            return getattr(session, name)
+
+        def run(self, outputs, feed):
+            asked.append(sorted(feed))
+            return session.run(outputs, feed)
+
+    return Watched(), asked
+
+
+def test_frames_with_statistics_held_entirely_are_painted_by_the_second_graph(small_model):
+    """And no others; the statistics in use are those that were given."""
+    engine, mix = OnnxEngine(small_model, "cpu", threads=1), StyleMix.parse("a:0.6,b:0.4")
+    engine.session, asked = calls_of(engine.session)
+    _, statistics = engine.stylize_holding(picture(40, 44), mix, None, 1)
+    frame = picture(48, 44)
+    own, _ = engine.stylize_holding(frame, mix, statistics, 0)
+    nearly, _ = engine.stylize_holding(frame, mix, statistics, 0.999999)
+    assert asked == [["frame", "style_weights"]] + 2 * [["frame", "hold", "statistics", "style_weights"]]
+    held, used = engine.stylize_holding(frame, mix, statistics, 1)
+    assert len(asked) == 3
+    assert used is statistics
+    assert np.abs(held.pixels.astype(int) - nearly.pixels).max() <= 1
+    assert distance(held, own) > 0.5
+
+
+def test_the_second_graph_is_not_used_where_it_paints_otherwise(small_model, monkeypatch, caplog):
+    expected = OnnxEngine(small_model, "cpu", threads=1)
+    frame, mix = picture(40, 44), StyleMix.parse("a")
+    _, statistics = expected.stylize_holding(picture(48, 44), mix, None, 0)
+    weights, whole = mix.weights(["a", "b", "c"]), expected.session
+    feed = {"frame": frame.pixels[None], "style_weights": weights, "statistics": statistics}
+    (painting,) = whole.run(["stylized"], feed | {"hold": np.ones(1, np.float32)})
+
+    class Wrong:
+        def __init__(self, model, device, threads):
+            self._session = REAL_SESSION(model, device, threads)
+
+        def run(self, outputs, feed):
+            return [255 - value for value in self._session.run(outputs, feed)]
+
+    class Failing(Wrong):
+        def run(self, outputs, feed):
+            if feed["frame"].shape[1] != 32:  # after the trial
+                raise RuntimeError("out of memory")
+            return self._session.run(outputs, feed)
+
+    for session, reason in ((Wrong, "levels off"), (Failing, "out of memory")):
+        caplog.clear()
+        monkeypatch.setattr("videonst.engines.held.open_session", session)
+        engine = OnnxEngine(small_model, "cpu", threads=1)
+        for _ in range(2):
+            found, used = engine.stylize_holding(frame, mix, statistics, 1)
+            assert np.array_equal(found.pixels, painting[0])
+            np.testing.assert_allclose(used, statistics, rtol=1e-5)
+        (record,) = caplog.records
+        assert "painted no quicker than others on cpu" in record.getMessage()
+        assert reason in record.getMessage()
+
+
+REAL_SESSION = providers.open_session
+
+
+def test_a_model_file_without_a_second_graph(small_model, monkeypatch):
+    expected = OnnxEngine(small_model, "cpu", threads=1)
+    old = replace(expected.metadata, held=None)
+    monkeypatch.setattr(onnx, "read_metadata", lambda path: old)
+    engine, mix = OnnxEngine(small_model, "cpu", threads=1), StyleMix.parse("a")
+    assert engine.held_session() is None
+    _, statistics = engine.stylize_holding(picture(48, 44), mix, None, 0)
+    found, used = engine.stylize_holding(picture(40, 44), mix, statistics, 1)
+    held, _ = expected.stylize_holding(picture(40, 44), mix, statistics, 1)
+    assert np.abs(found.pixels.astype(int) - held.pixels).max() <= 1
+    np.testing.assert_allclose(used, statistics, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("threads", "size", "painters", "each"),
     [(4, (64, 48), 4, 1), (4, (854, 480), 2, 2), (4, (1280, 720), 1, 4), (1, (64, 48), 1, 1), (5, (854, 480), 2, 2)],
@@ -138,7 +220,8 @@ def test_small_frames_are_painted_side_by_side(small_model, threads, size, paint
     engine = OnnxEngine(small_model, "cpu", threads)
     beside, count = engine.side_by_side(*size)
     assert count == painters
-    assert beside.session.get_session_options().intra_op_num_threads == each
+    for session in (beside.session, beside.held_session()):
+        assert session.get_session_options().intra_op_num_threads == each
     assert beside.description == engine.description
     assert engine.side_by_side(*size)[0] is beside  # for the next input too
     frame, mix = picture(48, 64), StyleMix.parse("a")

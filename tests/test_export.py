@@ -15,7 +15,7 @@ onnx = pytest.importorskip("onnx", reason="needs the [train] extra")
 import onnxruntime as ort  # noqa: E402
 
 import videonst.export.onnx as export  # noqa: E402
-from videonst.engines.metadata import ModelMetadata, StyleInfo, read_metadata  # noqa: E402
+from videonst.engines.metadata import ModelMetadata, StyleInfo, held_model, read_metadata  # noqa: E402
 from videonst.errors import InputError, VideoNSTError  # noqa: E402
 from videonst.export import describe_paintings, export_onnx, load_network  # noqa: E402
 from videonst.network import StyleNetwork  # noqa: E402
@@ -165,9 +165,39 @@ def test_held_statistics_keep_what_stays_from_changing(small_model):
     np.testing.assert_allclose(used, statistics, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["small_model", "half_model"])
+def test_the_second_graph_paints_what_the_first_does_with_statistics_held(name, request):
+    """Of another frame, and with less to compute: no means, and no more than half of the operators."""
+    path = request.getfixturevalue(name)
+    content = held_model(path, read_metadata(path).held)
+    whole, held = (ort.InferenceSession(model, providers=["CPUExecutionProvider"]) for model in (path, content))
+    for mix in MIXES.values():
+        feed = {"frame": picture(97, 131)[None], "style_weights": np.array([mix], np.float32)}
+        feed["statistics"] = whole.run(["used_statistics"], feed | {"frame": picture(40, 52)[None]})[0]
+        own = whole.run(["stylized"], feed)[0].astype(int)
+        expected = whole.run(["stylized"], feed | {"hold": np.ones(1, np.float32)})[0].astype(int)
+        found = held.run(None, feed)[0]
+        assert np.abs(found - expected).max() <= (1 if name == "small_model" else 2)
+        assert np.abs(found - expected).mean() < 0.2
+        assert np.abs(own - expected).max() > 5 or mix[0] == 1
+    kinds, others = (
+        [node.op_type for node in graph.graph.node] for graph in (onnx.load_from_string(content), onnx.load(path))
+    )
+    assert "ReduceMean" not in kinds
+    assert len(kinds) < len(others) / 2
+
+
+def test_a_second_graph_that_paints_otherwise_is_refused(small_network, tmp_path, monkeypatch):
+    hold = StyleNetwork.hold_entirely
+    monkeypatch.setattr(StyleNetwork, "hold_entirely", lambda self, given, weights: hold(self, 1.5 * given, weights))
+    with pytest.raises(VideoNSTError, match=r"paints otherwise where statistics are held entirely: .* at 64x64"):
+        export_onnx(small_network, tmp_path / "model.onnx", styles=STYLES)
+    assert not list(tmp_path.iterdir())
+
+
 def test_file_holds_no_paths_of_this_machine(small_model):
-    content = small_model.read_bytes()
-    assert b".py" not in content
+    for content in (small_model.read_bytes(), base64.b64decode(read_metadata(small_model).held.model)):
+        assert b".py" not in content
     assert str(Path.home()).encode() not in content
 
 

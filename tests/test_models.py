@@ -1,5 +1,6 @@
 """Finding model files, and reading what they say about themselves."""
 
+import dataclasses
 import json
 import shutil
 
@@ -7,7 +8,15 @@ import numpy as np
 import pytest
 
 from videonst import models
-from videonst.engines.metadata import ModelMetadata, Parity, StyleInfo, TrainingInfo, read_metadata
+from videonst.engines.metadata import (
+    HeldGraph,
+    ModelMetadata,
+    Parity,
+    StyleInfo,
+    TrainingInfo,
+    held_model,
+    read_metadata,
+)
 from videonst.errors import InputError
 from videonst.models import find_model, list_models
 
@@ -70,6 +79,32 @@ def test_properties_round_trip_as_json():
     assert json.loads(properties["styles"])[0]["artist"] == "北斎"
     restored = ModelMetadata.from_properties(properties | {"author": "someone"}, "file")
     assert restored == METADATA
+    held = dataclasses.replace(METADATA, held=HeldGraph(model="AAAA", weights=("bank",)))
+    assert ModelMetadata.from_properties(held.to_properties(), "file") == held
+
+
+def test_files_of_before_there_was_a_second_graph():
+    properties = METADATA.to_properties()
+    del properties["held"]
+    assert ModelMetadata.from_properties(properties, "file") == METADATA
+
+
+def test_the_second_graph_has_the_weights_of_the_file(small_model, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    held = read_metadata(small_model).held
+    found = {tensor.name: tensor for tensor in onnx.load_from_string(held_model(small_model, held)).graph.initializer}
+    for tensor in onnx.load(small_model).graph.initializer:
+        if tensor.name in held.weights:
+            assert found.pop(tensor.name) == tensor
+    assert not found.keys() & set(held.weights)
+    for damaged, what in (
+        (dataclasses.replace(held, weights=("elsewhere",)), "KeyError"),
+        (dataclasses.replace(held, model="not base64!"), "Error"),
+    ):
+        with pytest.raises(InputError, match=rf"small\.onnx is damaged \(.*{what}.*\); export the model again"):
+            held_model(small_model, damaged)
+    with pytest.raises(InputError, match="cannot read the model"):
+        held_model(tmp_path / "none.onnx", held)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +117,7 @@ def test_properties_round_trip_as_json():
         ({"styles": '[{"name": "a"}, {"name": "a"}]'}, "its own name"),
         ({"size": "16"}, "damaged"),
         ({"parity": '[{"height": 3}]'}, "damaged"),
+        ({"held": '{"model": 3}'}, "damaged"),
         ({"precision": '"int4"'}, "expected fp32 or fp16"),
     ],
 )

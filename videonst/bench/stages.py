@@ -253,7 +253,7 @@ class _FlowAtHand:
 
 
 class BoundFrames:
-    """Upload, network and download of an engine apart, each frame with its own statistics.
+    """Upload, network and download of an engine apart, with held statistics where the model can hold any.
 
     Args:
         engine: on a device; where it has CUDA graphs for this size, the network is one of them.
@@ -267,13 +267,17 @@ class BoundFrames:
 
         self._weights = mix.weights([style.name for style in engine.description.styles])
         self._ring = itertools.cycle([np.ascontiguousarray(frame.pixels)[None] for frame in frames])
+        _, statistics = engine.stylize_holding(frames[0], mix, None, 0)
+        self._held = {} if statistics is None else {"statistics": statistics, "hold": np.ones(1, np.float32)}
+        held = engine.held_session() if self._held else None
         height, width, _ = frames[0].pixels.shape
-        graphs = engine.graphs.get((height, width))
-        self._buffers = (graphs and graphs.borrow()) or FixedBuffers(engine.session, (height, width), memory)
+        graphs = (engine.held_graphs if held else engine.graphs).get((height, width))
+        sides = {"height": height, "width": width, "slots": self._weights.shape[1]}
+        self._buffers = (graphs and graphs.borrow()) or FixedBuffers(held or engine.session, sides, memory)
         self.upload()
 
     def upload(self) -> None:
-        self._buffers.put({"frame": next(self._ring), "style_weights": self._weights})
+        self._buffers.put({"frame": next(self._ring), "style_weights": self._weights, **self._held})
 
     def compute(self) -> None:
         self._buffers.run()

@@ -24,6 +24,7 @@ __all__ = [
     "Stateful",
     "Statistics",
     "Stores",
+    "as_array",
 ]
 
 Statistics = npt.NDArray[np.float32]
@@ -97,6 +98,11 @@ class OnDevice(Protocol):
         ...
 
     def shape(self) -> Sequence[int]: ...
+
+
+def as_array(statistics: Statistics | OnDevice | None) -> Statistics | None:
+    """Brought down where they lie on a device."""
+    return statistics if statistics is None or isinstance(statistics, np.ndarray) else statistics.numpy()
 
 
 @runtime_checkable

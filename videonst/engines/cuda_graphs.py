@@ -52,7 +52,7 @@ class CudaGraphs:
 
     Args:
         session: opened with `cuda_graphs`, for these graphs alone.
-        size: of the frames, (height, width).
+        sides: "height" and "width" of the frames, and "slots" of the model.
         memory: see `KeepsOnDevice`.
 
     Attributes:
@@ -63,15 +63,15 @@ class CudaGraphs:
         Exception: ONNX Runtime's, where nothing can be recorded.
     """
 
-    def __init__(self, session: ort.InferenceSession, size: tuple[int, int], memory: str) -> None:
+    def __init__(self, session: ort.InferenceSession, sides: Mapping[str, int], memory: str) -> None:
         if tuple(map(int, ort.__version__.split(".")[:2])) < OLDEST:
             raise VideoNSTError(f"they need ONNX Runtime {'.'.join(map(str, OLDEST))} or later")
         self.failed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="videonst-graph")
         self._idle: queue.SimpleQueue[Graph] = queue.SimpleQueue()
-        frames = [_waves(size, step) for step in range(_TRIALS)]
+        frames = [_waves((sides["height"], sides["width"]), step) for step in range(_TRIALS)]
         try:
-            graphs = [Graph(session, size, memory, number, self._thread) for number in range(GRAPHS)]
+            graphs = [Graph(session, sides, memory, number, self._thread) for number in range(GRAPHS)]
             for graph in graphs:
                 graph.rehearse(frames)
             for graph in graphs:  # again, as those recorded later must not have got in its way
@@ -129,15 +129,20 @@ class Graph(FixedBuffers):
     """One graph and its buffers.
 
     Args:
-        session, size, memory: as for `CudaGraphs`.
+        session, sides, memory: as for `CudaGraphs`.
         number: of the graph in its session, from 0.
         thread: that records and replays it.
     """
 
     def __init__(
-        self, session: ort.InferenceSession, size: tuple[int, int], memory: str, number: int, thread: ThreadPoolExecutor
+        self,
+        session: ort.InferenceSession,
+        sides: Mapping[str, int],
+        memory: str,
+        number: int,
+        thread: ThreadPoolExecutor,
     ) -> None:
-        super().__init__(session, size, memory)
+        super().__init__(session, sides, memory)
         self._thread, self._replayed, self._plain = thread, _options(number), _options(_WITHOUT)
 
     def run(self, options: ort.RunOptions | None = None) -> None:
@@ -161,7 +166,9 @@ class Graph(FixedBuffers):
             wrong = int(np.abs(np.subtract(found["stylized"], expected["stylized"], dtype=np.int16)).max())
             if wrong > TOLERANCE:
                 raise VideoNSTError(f"a trial came back {wrong} levels off")
-            if "used_statistics" in found:
+            if "hold" not in self.inputs():
+                feed = {"statistics": np.full(self.inputs()["statistics"], 1 / (1 + step), np.float32)}
+            elif "used_statistics" in found:
                 feed = {"statistics": found["used_statistics"], "hold": np.array([1 / (1 + step)], np.float32)}
 
     def _outcome(self, options: ort.RunOptions) -> dict[str, npt.NDArray[Any]]:

@@ -118,22 +118,21 @@ class FixedBuffers:
 
     Args:
         session: as opened.
-        size: of the frames, (height, width).
+        sides: length of each that its inputs and outputs leave open.
         memory: "cuda" or "cpu".
     """
 
-    def __init__(self, session: ort.InferenceSession, size: tuple[int, int], memory: str) -> None:
+    def __init__(self, session: ort.InferenceSession, sides: Mapping[str, int], memory: str) -> None:
         self._session, self._memory = session, memory
         self._binding: Any = session.io_binding()
         self._places: dict[str, Any] = {}
         self._small: dict[str, npt.NDArray[Any]] = {}
         """What lies in small inputs: most frames are painted with the weights and statistics of the one before."""
-        named = dict(zip(("height", "width"), size, strict=True))
         for value in (*session.get_inputs(), *session.get_overridable_initializers()):
-            self._places[value.name] = place = _place(value, named, memory)
+            self._places[value.name] = place = _place(value, sides, memory)
             self._binding.bind_ortvalue_input(value.name, place)
         for value in session.get_outputs():
-            self._binding.bind_ortvalue_output(value.name, _place(value, named, memory))
+            self._binding.bind_ortvalue_output(value.name, _place(value, sides, memory))
 
     def inputs(self) -> dict[str, tuple[int, ...]]:
         """Their shapes."""
@@ -162,7 +161,7 @@ class FixedBuffers:
         return dict(zip(names, self._binding.get_outputs(), strict=True))
 
 
-def _place(value: Any, named: Mapping[str, int], memory: str) -> Any:
+def _place(value: Any, sides: Mapping[str, int], memory: str) -> Any:
     """Memory for an input or output of a session."""
-    shape = [named.get(side, side) for side in value.shape]
+    shape = [sides.get(side, side) for side in value.shape]
     return ort.OrtValue.ortvalue_from_shape_and_type(shape, _TYPES[value.type], memory, 0)

@@ -1,9 +1,10 @@
 """What a model file says about itself, in the ONNX `metadata_props`: any consumer can build a slider from it.
 
-Every value is JSON under its own key: `format`, `tier`, `styles`, `size`, `training`, `opset`, `precision`, `parity`.
-From Python, `onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map` gives the same mapping.
+Every value is JSON under its own key: `format`, `tier`, `styles`, `size`, `training`, `opset`, `precision`, `parity`
+and `held`. From Python, `onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map` gives the same.
 """
 
+import base64
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
@@ -110,6 +111,20 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldGraph:
+    """A second graph, for frames whose normalisation statistics are held entirely, so that the frame's own need not be
+    computed: inputs `frame`, `style_weights` and `statistics`, output `stylized`; see `held_model`.
+
+    Attributes:
+        model: the ONNX model without the weights that it has in common with the file, in base64.
+        weights: their names.
+    """
+
+    model: str = field(repr=False)
+    weights: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelMetadata:
     """Everything that a model file says about itself.
 
@@ -121,6 +136,7 @@ class ModelMetadata:
         opset: version of the ONNX operators.
         precision: arithmetic of the convolutions, "fp32", "fp16" or "int8".
         parity: measured when it was exported.
+        held: a quicker graph for most frames of a film; None in 8-bit files, whose graph has a branch for them.
     """
 
     tier: str
@@ -130,6 +146,7 @@ class ModelMetadata:
     opset: int
     precision: str
     parity: tuple[Parity, ...] = ()
+    held: HeldGraph | None = None
 
     def __post_init__(self) -> None:
         names = self.style_names
@@ -162,7 +179,9 @@ class ModelMetadata:
             raise InputError(f"{origin} is not a videonst model; expected an .onnx file made by `videonst export`")
         try:
             known = ("format", *(f.name for f in dataclasses.fields(cls)))
-            values = {key: json.loads(properties[key]) for key in known}
+            # Files of before there was one hold no `held`.
+            values = {key: json.loads({"held": "null", **properties}[key]) for key in known}
+            held = values["held"]
             version = values.pop("format")
             if not isinstance(version, int) or version > FORMAT:
                 raise InputError(f"{origin} has model format {version}, this version reads {FORMAT}; upgrade videonst")
@@ -173,6 +192,7 @@ class ModelMetadata:
                     "size": SizeRules(**values["size"]),
                     "training": TrainingInfo(**values["training"]),
                     "parity": tuple(Parity(**parity) for parity in values["parity"]),
+                    "held": held and HeldGraph(**held | {"weights": tuple(held["weights"])}),
                 }
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -195,6 +215,24 @@ def read_metadata(path: Path) -> ModelMetadata:
     return ModelMetadata.from_properties(properties, str(path))
 
 
+def held_model(path: Path, held: HeldGraph) -> bytes:
+    """The second graph of a model file, as ONNX Runtime opens it: two messages of protocol buffers one after the other
+    are one message with the fields of both, so that the file's weights are put behind the graph's own.
+
+    Raises:
+        InputError: the file is gone, cut short, or holds not all of them.
+    """
+    try:
+        with path.open("rb") as file:
+            found = dict(_initialisers(file))
+        shared = b"".join(_message(_INITIALIZER, found[name]) for name in held.weights)
+        return base64.b64decode(held.model, validate=True) + _message(_GRAPH, shared)
+    except OSError as error:
+        raise InputError(f"cannot read the model {path}: {error.strerror}") from error
+    except (EOFError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is damaged ({error!r}); export the model again") from error
+
+
 def _style(values: Mapping[str, Any]) -> StyleInfo:
     learnt = values.get("learnt")
     if learnt is not None:
@@ -203,8 +241,9 @@ def _style(values: Mapping[str, Any]) -> StyleInfo:
 
 
 # The wire format of protocol buffers (protobuf.dev/programming-guides/encoding) and the field numbers of onnx.proto.
-_METADATA_PROPS = 14
+_GRAPH, _METADATA_PROPS = 7, 14
 _KEY, _VALUE = 1, 2
+_INITIALIZER, _NAME = 5, 8
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -218,6 +257,30 @@ def _properties(file: BinaryIO) -> Iterator[tuple[str, str]]:
                 file.seek(inner_start)
                 texts[inner] = file.read(inner_length).decode()
             yield texts[_KEY], texts.get(_VALUE, "")
+
+
+def _initialisers(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    """Name of every initialiser of a serialised ModelProto, and its TensorProto."""
+    size = file.seek(0, 2)
+    for number, start, length in list(_fields(file, 0, size)):
+        for inner, inner_start, inner_length in list(_fields(file, start, start + length)) if number == _GRAPH else ():
+            if inner != _INITIALIZER:
+                continue
+            parts = list(_fields(file, inner_start, inner_start + inner_length))
+            name_start, name_length = next((begin, count) for part, begin, count in parts if part == _NAME)
+            file.seek(name_start)
+            name = file.read(name_length).decode()
+            file.seek(inner_start)
+            yield name, file.read(inner_length)
+
+
+def _message(number: int, content: bytes) -> bytes:
+    """A field that holds bytes or another message."""
+    head, left = bytearray([number << 3 | _BYTES]), len(content)
+    while left >= 0x80:
+        head.append(left & 0x7F | 0x80)
+        left >>= 7
+    return bytes([*head, left]) + content
 
 
 def _fields(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:

@@ -7,17 +7,18 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from videonst.engines import EngineDescription, OnDevice, Statistics
+from videonst.engines import EngineDescription, OnDevice, Statistics, as_array
 from videonst.engines.colour import keep_colour
 from videonst.engines.cuda_graphs import CudaGraphs
 from videonst.engines.device_memory import host_array, run_bound
-from videonst.engines.metadata import ModelMetadata, read_metadata
+from videonst.engines.held import HeldSession
+from videonst.engines.metadata import ModelMetadata, held_model, read_metadata
 from videonst.engines.providers import (
     AUTO_ORDER,
     HALF_DEVICES,
@@ -44,6 +45,10 @@ memory."""
 
 REMEMBERED_MIXES = 64
 
+HELD_DEVICES = ("cuda", "cpu")
+"""Devices with a session for frames whose statistics are held entirely. Others compile a graph before they run it,
+TensorRT for minutes."""
+
 GRAPH_SIZES = 4
 """Sizes of frames whose CUDA graphs are kept: each takes a session and the memory of several frames."""
 
@@ -55,6 +60,7 @@ DEVICE_FRAMES_AT_ONCE, DEVICE_PIXELS_AT_ONCE = 2, 2 * 1920 * 1088
 """The same on a GPU, whose memory is taken for each of them."""
 
 _Weights = npt.NDArray[np.float32]
+_Result = TypeVar("_Result")
 
 
 class OnnxEngine:
@@ -73,7 +79,8 @@ class OnnxEngine:
         path: of the model file that was taken.
         memory: see `KeepsOnDevice`.
         session: ONNX Runtime's, for measurements.
-        graphs: what `capture_graphs` has recorded, by (height, width), oldest first.
+        graphs, held_graphs: what `capture_graphs` has recorded, by (height, width), oldest first; the latter for frames
+            whose statistics are held entirely.
 
     Raises:
         InputError: no such model or device; a device that does not work here, or not with 8 bits; a file that is no
@@ -87,6 +94,7 @@ class OnnxEngine:
         self._threads = threads
         self._twins: dict[int, OnnxEngine] = {}
         self.graphs: dict[tuple[int, int], CudaGraphs] = {}
+        self.held_graphs: dict[tuple[int, int], CudaGraphs] = {}
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}, expected 1 or more")
         if device == "auto":
@@ -147,6 +155,7 @@ class OnnxEngine:
         if threads not in self._twins:  # opened once, however many inputs there are
             twin = copy.copy(self)
             twin.session, twin._twins = open_session(self.path, "cpu", threads), {}
+            twin._held = self._held.beside(threads, twin.session)
             self._twins[threads] = twin
         return self._twins[threads], painters
 
@@ -156,9 +165,12 @@ class OnnxEngine:
         """See `KeepsOnDevice`."""
         weights = self._checked(frame, mix)
         with self._reporting(frame):
-            graphs = self.graphs.get(frame.pixels.shape[:2])
-            painted = graphs.paint(_feed(frame.pixels, weights, statistics, hold)) if graphs else None
-            return painted or self._leave(self.memory or "cpu", frame.pixels, weights, statistics, hold)
+            session, feed, _ = self._call(frame.pixels, weights, statistics, hold)
+            graphs = (self.graphs if session is self.session else self.held_graphs).get(frame.pixels.shape[:2])
+            if graphs and (painted := graphs.paint(feed)):
+                painting, used = painted
+                return painting, statistics if session is not self.session else used
+            return self._leave(self.memory or "cpu", frame.pixels, weights, statistics, hold)
 
     def capture_graphs(self, width: int, height: int) -> bool:
         """Has `stylize_on_device` paint frames of this size from CUDA graphs: nearly all frames of a steadied film. The
@@ -174,20 +186,32 @@ class OnnxEngine:
         if self._device != "cuda":
             raise InputError(f"CUDA graphs are for the device cuda; this engine paints on {self._device}")
         size = (height, width)
-        kept = self.graphs.pop(size, None)
-        if kept and not kept.failed:
-            self.graphs[size] = kept
-            return True
-        while len(self.graphs) >= GRAPH_SIZES:
-            self.graphs.pop(next(iter(self.graphs))).close()
         try:
-            if self.memory is None:
-                raise VideoNSTError("paintings are not left on the device")
-            session = open_session(self.path, "cuda", self._threads, cuda_graphs=True)
-            self.graphs[size] = CudaGraphs(session, size, self.memory)
+            self._capture(self.graphs, self.path, size)
+            if self.held_session() and self._held.model:
+                self._capture(self.held_graphs, self._held.model, size)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             log.warning("frames of %dx%d are painted without CUDA graphs: %s", width, height, one_line(error))
+            for graphs in (self.graphs, self.held_graphs):
+                if size in graphs:
+                    graphs.pop(size).close()
         return size in self.graphs
+
+    def _capture(self, graphs: dict[tuple[int, int], CudaGraphs], model: Path | bytes, size: tuple[int, int]) -> None:
+        kept = graphs.pop(size, None)
+        while len(graphs) >= GRAPH_SIZES:
+            graphs.pop(next(iter(graphs))).close()
+        if kept is None or kept.failed:
+            if self.memory is None:
+                raise VideoNSTError("paintings are not left on the device")
+            session = open_session(model, "cuda", self._threads, cuda_graphs=True)
+            sides = {"height": size[0], "width": size[1], "slots": len(self.metadata.styles) + 1}
+            kept = CudaGraphs(session, sides, self.memory)
+        graphs[size] = kept
+
+    def held_session(self) -> ort.InferenceSession | None:
+        """What paints frames whose statistics are held entirely, for measurements; None where `session` does."""
+        return self._held.get()
 
     def _paint(self, frame: Frame, mix: StyleMix, run: Callable[[_Weights], Pixels]) -> Frame:
         weights = self._checked(frame, mix)
@@ -201,23 +225,56 @@ class OnnxEngine:
         self, pixels: Pixels, weights: _Weights, statistics: Statistics | OnDevice | None, hold: float
     ) -> tuple[Pixels, Statistics | None]:
         """Paints into the processor's memory, and gives the statistics that were used, if there are any."""
-        names = ("used_statistics",) if self._holds else ()
-        feed = _feed(pixels, weights, statistics, hold)
-        if self.memory is None:
-            painted, *used = self.session.run(["stylized", *names], feed)
-            return painted[0], used[0] if used else None
-        painted = host_array((1, *pixels.shape), np.uint8, self.memory)
-        left = run_bound(self.session, feed, names, self.memory, into={"stylized": painted})
-        return painted[0], left[0].numpy() if left else None
+
+        def down(
+            session: ort.InferenceSession, feed: dict[str, Any], names: tuple[str, ...]
+        ) -> tuple[Pixels, Statistics | None]:
+            if self.memory is None:
+                painted, *used = session.run(["stylized", *names], feed)
+            else:
+                painted = host_array((1, *pixels.shape), np.uint8, self.memory)
+                used = [left.numpy() for left in run_bound(session, feed, names, self.memory, {"stylized": painted})]
+            return painted[0], used[0] if used else as_array(statistics)
+
+        return self._by_either(down, pixels, weights, statistics, hold)
 
     def _leave(
         self, memory: str, pixels: Pixels, weights: _Weights, statistics: Statistics | OnDevice | None, hold: float
-    ) -> tuple[OnDevice, OnDevice | None]:
+    ) -> tuple[OnDevice, Statistics | OnDevice | None]:
         """Paints, and leaves painting and statistics in `memory`."""
-        outputs = ("stylized", "used_statistics") if self._holds else ("stylized",)
+
+        def leave(
+            session: ort.InferenceSession, feed: dict[str, Any], names: tuple[str, ...]
+        ) -> tuple[OnDevice, Statistics | OnDevice | None]:
+            painted, *used = run_bound(session, feed, ("stylized", *names), memory)
+            return painted, used[0] if used else statistics
+
+        return self._by_either(leave, pixels, weights, statistics, hold)
+
+    def _by_either(
+        self, run: Callable[[ort.InferenceSession, dict[str, Any], tuple[str, ...]], _Result], *asked: Any
+    ) -> _Result:
+        """What `run` makes of a call; of one of the whole graph where the second has failed, such as for want of
+        memory."""
+        session, feed, names = self._call(*asked)
+        try:
+            return run(session, feed, names)
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            if session is self.session:
+                raise
+            self._held.give_up(one_line(error))
+            return run(*self._call(*asked))
+
+    def _call(
+        self, pixels: Pixels, weights: _Weights, statistics: Statistics | OnDevice | None, hold: float
+    ) -> tuple[ort.InferenceSession, dict[str, Any], tuple[str, ...]]:
+        """The session that paints such a frame, its inputs, and what it gives besides the painting: where that is not
+        the statistics that were used, these are those that were given."""
         feed = _feed(pixels, weights, statistics, hold)
-        painted, *used = run_bound(self.session, feed, outputs, memory)
-        return painted, used[0] if used else None
+        if statistics is None or hold != 1 or (held := self.held_session()) is None:
+            return self.session, feed, ("used_statistics",) if self._holds else ()
+        del feed["hold"]
+        return held, feed, ()
 
     def _checked(self, frame: Frame, mix: StyleMix) -> _Weights:
         weights: _Weights = self._weights(mix)
@@ -266,6 +323,8 @@ class OnnxEngine:
             raise DeviceError(device, f"it computes wrongly with {path.name}; update its driver")
         self._device = device
         self._holds = "used_statistics" in {output.name for output in self.session.get_outputs()}
+        held = held_model(path, self.metadata.held) if self.metadata.held and device in HELD_DEVICES else None
+        self._held = HeldSession(held, len(self.metadata.styles) + 1, device, threads, self.session)
         self._try_memory(MEMORY.get(device))
         if device == "cpu" and self.metadata.precision == "fp16":
             log.warning("%s is in half precision, which is slow on the CPU; use the model without .fp16", path)
@@ -280,8 +339,8 @@ class OnnxEngine:
         weights = np.eye(1, len(self.metadata.styles) + 1, 1, dtype=np.float32)
         try:
             _, used = self._leave(memory, ramp, weights, None, 0.0)
-            painted, _ = self._leave(memory, ramp, weights, used, 1.0)
-            down, _ = self._down(ramp, weights, used, 1.0)
+            painted, _ = self._leave(memory, ramp, weights, used, 0.5)
+            down, _ = self._down(ramp, weights, used, 0.5)
             expected = _run(self.session, ramp, weights).astype(int)
             wrong = max(int(np.abs(picture - expected).max()) for picture in (painted.numpy()[0], down))
             reason = f"a trial came back {wrong} levels off"

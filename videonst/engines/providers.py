@@ -6,6 +6,7 @@ is an error.
 
 import base64
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -138,7 +139,7 @@ def open_session(
     try:
         session = ort.InferenceSession(
             model if isinstance(model, bytes) else os.fspath(model),
-            _session_options(threads),
+            _session_options(threads, shared_memory=device == "cpu"),
             providers=[(PROVIDERS[name], chosen) for name, chosen in options.items()],
             enable_fallback=0,
         )
@@ -191,14 +192,29 @@ def one_line(error: object) -> str:
     return re.sub(r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text) or type(error).__name__
 
 
-def _session_options(threads: int | None) -> ort.SessionOptions:
+def _session_options(threads: int | None, *, shared_memory: bool = False) -> ort.SessionOptions:
     options = ort.SessionOptions()
+    if shared_memory and _processor_memory():
+        options.add_session_config_entry("session.use_env_allocators", "1")
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = SILENT
     # Idle threads must not burn the cores that decode and encode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.intra_op_num_threads = thread_limit() if threads is None else threads
     return options
+
+
+@functools.cache
+def _processor_memory() -> bool:
+    """Whether sessions on the processor share the memory that they keep from run to run, instead of keeping some each:
+    one engine has several sessions, and one process several engines."""
+    where = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    try:
+        ort.create_and_register_allocator(where, None)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        log.debug("sessions keep memory of their own: %s", one_line(error))
+        return False
+    return True
 
 
 def _provider_options(device: str, model: Path | bytes) -> dict[str, str]:

@@ -54,7 +54,7 @@ def export_int8(model: Path, path: Path, photographs: Sequence[Pixels]) -> Model
     onnx.checker.check_model(quantised)
     with writing_model(path) as part:
         onnx.save(quantised, part)
-        metadata = dataclasses.replace(metadata, precision="int8", parity=measure_parity(part, reference))
+        metadata = dataclasses.replace(metadata, precision="int8", held=None, parity=measure_parity(part, reference))
         require_parity(metadata)
         onnx.helper.set_model_props(quantised, metadata.to_properties())
         onnx.save(quantised, part)

@@ -15,7 +15,16 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from videonst.engines.metadata import ModelMetadata, Parity, SizeRules, StyleInfo, TrainingInfo, read_metadata
+from videonst.engines.metadata import (
+    HeldGraph,
+    ModelMetadata,
+    Parity,
+    SizeRules,
+    StyleInfo,
+    TrainingInfo,
+    held_model,
+    read_metadata,
+)
 from videonst.engines.providers import open_session
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import Pixels
@@ -41,6 +50,8 @@ FP16_MEAN = 0.5
 FP16_P99_9 = 4.0
 INT8_MEAN = 4.0
 INT8_P99_9 = 40.0
+HELD_P99_9 = 1.0
+"""With held statistics, to the same graph without the short cut."""
 FP16_PEAK = 8192.0
 """Largest output of a convolution in an fp16 file: an eighth of what the format holds, for frames not tested here.
 
@@ -106,11 +117,13 @@ def export_onnx(
     if precision == "fp16":
         _require_range(reference)
     model = build_graph(reference.network, precision)
+    metadata = dataclasses.replace(metadata, held=share_weights(build_held_graph(reference.network, precision)))
     with writing_model(path) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(model, part)
         metadata = dataclasses.replace(metadata, parity=measure_parity(part, reference))
         require_parity(metadata)
+        _require_held(part, metadata)
         onnx.helper.set_model_props(model, metadata.to_properties())
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, part)
@@ -178,6 +191,16 @@ class HoldingNetwork(FrameNetwork):
         return super().forward(frame, style_weights, norm), norm.used()
 
 
+class EntirelyHeldNetwork(FrameNetwork):
+    """The same with statistics that are held entirely; paints what `HoldingNetwork` does with hold 1."""
+
+    def forward(  # type: ignore[override]
+        self, frame: Tensor, style_weights: Tensor, statistics: Tensor
+    ) -> Tensor:
+        norm = self.network.hold_entirely(statistics, style_weights)
+        return super().forward(frame, style_weights, norm)
+
+
 def build_graph(network: StyleNetwork, precision: str, *, holding: bool = True) -> onnx.ModelProto:
     """The graph, with weights under the names that they have in the network.
 
@@ -186,18 +209,42 @@ def build_graph(network: StyleNetwork, precision: str, *, holding: bool = True) 
         precision: of `GRAPH_PRECISIONS`.
         holding: with the inputs and the output of `HoldingNetwork`.
     """
+    network = _in_precision(network, precision)
+    defaults = {"statistics": torch.zeros(1, network.statistics_size), "hold": torch.zeros(1)} if holding else {}
+    proto = _exported((HoldingNetwork if holding else FrameNetwork)(network), defaults)
+    # An input that is an initialiser too may be left out, and has this value then: each frame's own statistics.
+    proto.graph.initializer.extend(numpy_helper.from_array(value.numpy(), name) for name, value in defaults.items())
+    return proto
+
+
+def build_held_graph(network: StyleNetwork, precision: str) -> onnx.ModelProto:
+    """The graph for frames whose statistics are held entirely, with weights under the same names.
+
+    Args:
+        network, precision: as for `build_graph`.
+    """
+    network = _in_precision(network, precision)
+    return _exported(EntirelyHeldNetwork(network), {"statistics": torch.zeros(1, network.statistics_size)})
+
+
+def _in_precision(network: StyleNetwork, precision: str) -> StyleNetwork:
     network = copy.deepcopy(network)
     if precision == "fp16":
         bank = network.bank.data
         network.half().bank.data = bank  # mixtures of γ and β are made in fp32
-    defaults = {"statistics": torch.zeros(1, network.statistics_size), "hold": torch.zeros(1)} if holding else {}
+    return network
+
+
+def _exported(frames: FrameNetwork, more: dict[str, Tensor]) -> onnx.ModelProto:
+    """The graph of `frames`, with inputs `more` of fixed size."""
+    network = frames.network
     side = torch.export.Dim("height", min=MINIMUM_SIZE), torch.export.Dim("width", min=MINIMUM_SIZE)
     program = torch.onnx.export(
-        (HoldingNetwork if holding else FrameNetwork)(network).eval(),
-        (torch.zeros(1, 61, 79, 3, dtype=torch.uint8), torch.zeros(1, len(network.bank)), *defaults.values()),
-        input_names=["frame", "style_weights", *defaults],
-        output_names=["stylized", "used_statistics"] if holding else ["stylized"],
-        dynamic_shapes={"frame": {1: side[0], 2: side[1]}, "style_weights": {}} | {name: {} for name in defaults},
+        frames.eval(),
+        (torch.zeros(1, 61, 79, 3, dtype=torch.uint8), torch.zeros(1, len(network.bank)), *more.values()),
+        input_names=["frame", "style_weights", *more],
+        output_names=["stylized", "used_statistics"] if isinstance(frames, HoldingNetwork) else ["stylized"],
+        dynamic_shapes={"frame": {1: side[0], 2: side[1]}, "style_weights": {}} | {name: {} for name in more},
         opset_version=OPSET,
         dynamo=True,
         external_data=False,
@@ -216,9 +263,48 @@ def build_graph(network: StyleNetwork, precision: str, *, holding: bool = True) 
             value.metadata_props.clear()
     model.graph.name = f"videonst-{network.tier}"
     proto: onnx.ModelProto = program.model_proto
-    # An input that is an initialiser too may be left out, and has this value then: each frame's own statistics.
-    proto.graph.initializer.extend(numpy_helper.from_array(value.numpy(), name) for name, value in defaults.items())
     return proto
+
+
+def share_weights(held: onnx.ModelProto) -> HeldGraph:
+    """`held` without the weights, which the file has, and for as many styles as that holds."""
+    graph = held.graph
+    weights = tuple(tensor.name for tensor in graph.initializer if _is_weight(tensor.name))
+    own = [tensor for tensor in graph.initializer if tensor.name not in weights]
+    del graph.initializer[:], graph.value_info[:]
+    graph.initializer.extend(own)
+    (styles,) = [value for value in graph.input if value.name == "style_weights"]
+    styles.type.tensor_type.shape.dim[1].dim_param = "slots"
+    return HeldGraph(model=base64.b64encode(held.SerializeToString()).decode(), weights=weights)
+
+
+def _is_weight(name: str) -> bool:
+    return name == "bank" or name.endswith(".weight")
+
+
+def _require_held(path: Path, metadata: ModelMetadata) -> None:
+    """Refuses a second graph that does not paint what the first does with statistics that are held entirely.
+
+    Raises:
+        VideoNSTError: with what was measured.
+    """
+    assert metadata.held
+    threads = torch.get_num_threads()
+    whole, held = (open_session(model, "cpu", threads) for model in (path, held_model(path, metadata.held)))
+    slots = len(metadata.styles) + 1
+    for height, width in PARITY_SIZES:
+        frame = _test_picture(height, width)[None]
+        for mix in _mixtures(slots):
+            feed = {"frame": frame, "style_weights": mix[None]}
+            feed["statistics"] = whole.run(["used_statistics"], feed | {"frame": 255 - frame})[0]
+            (expected,) = whole.run(["stylized"], feed | {"hold": np.ones(1, np.float32)})
+            difference = np.abs(np.subtract(held.run(None, feed)[0], expected, dtype=np.int16))
+            if np.percentile(difference, 99.9) > HELD_P99_9:
+                raise VideoNSTError(
+                    "the exported model paints otherwise where statistics are held entirely: "
+                    f"{(difference > HELD_P99_9).mean():.2%} of the values at {width}x{height} are off by more than "
+                    f"{HELD_P99_9:g} level, allowed is 0.1 %; nothing was written"
+                )
 
 
 def measure_parity(model: Path | bytes, reference: FrameNetwork) -> tuple[Parity, ...]:

@@ -114,6 +114,20 @@ class StyleNetwork(nn.Module):
         """
         return HeldStatistics(statistics, hold, self._statistics_channels())
 
+    def hold_entirely(self, statistics: Tensor, weights: Tensor) -> "EntirelyHeldStatistics":
+        """The same as `hold` with 1, for a network that paints with these `weights` and needs no statistics of the
+        frame: less to compute. All (1, …) as there and in `forward`."""
+        phases = self.shuffle**2
+        rows = [list(of) for of in zip(*self._rows(weights @ self.bank), strict=True)]
+        for of in rows:
+            of[-1] = of[-1].repeat_interleave(phases, 1)
+        gamma, beta = (torch.cat(of, dim=1) for of in rows)
+        channels = self._statistics_channels()
+        pieces = statistics.split([c for width in channels for c in (width, width)], dim=1)
+        mean, variance = (torch.cat(pieces[first::2], dim=1) for first in (0, 1))
+        scale = gamma * torch.rsqrt(variance + EPSILON)
+        return EntirelyHeldStatistics(scale, beta - mean * scale, channels, self.stem.weight.dtype)
+
     def forward(self, frame: Tensor, weights: Tensor, norm: "Normalise | None" = None) -> Tensor:
         """Repaints a batch.
 
@@ -226,3 +240,22 @@ class HeldStatistics:
     def used(self) -> Tensor:
         """What this frame was normalised with, as `statistics` of the next; after the network has run."""
         return torch.cat(self._used, dim=1)[:, :, 0, 0]
+
+
+class EntirelyHeldStatistics:
+    """What `HeldStatistics` with hold 1 does: a factor and a summand for each channel, made for all layers at once.
+
+    Args:
+        scale, shift: (1, channels) of all normalisations.
+        channels: of each.
+        dtype: of the convolutions, in which it is computed.
+    """
+
+    def __init__(self, scale: Tensor, shift: Tensor, channels: list[int], dtype: torch.dtype) -> None:
+        parts = (of.to(dtype)[:, :, None, None].split(channels, dim=1) for of in (scale, shift))
+        self._affine = iter(zip(*parts, strict=True))
+
+    def __call__(self, x: Tensor, _gamma: Tensor, _beta: Tensor) -> Tensor:
+        scale, shift = next(self._affine)
+        y: Tensor = x * scale + shift
+        return y

@@ -19,6 +19,7 @@ from videonst.engines import (
     OnDevice,
     Stateful,
     Statistics,
+    as_array,
 )
 from videonst.errors import InputError
 from videonst.frame import Frame
@@ -202,7 +203,7 @@ class Stabiliser:
                 "weights_held": past.weights_held,
                 "mean_difference": self._lookout.mean_difference,
             }
-            | ({} if held is None else {"statistics": _array(held), "due": past.due})
+            | ({} if held is None else {"statistics": as_array(held), "due": past.due})
             | ({} if steadied.owed is None else {"owed": steadied.owed})
         )
 
@@ -342,7 +343,7 @@ def _painted(
         return Painted(*engine.stylize_on_device(frame, mix, held, hold))
     if not isinstance(engine, HoldsStatistics):
         return Painted(engine.stylize(frame, mix).pixels, None)
-    painting, used = engine.stylize_holding(frame, mix, _array(held), hold)
+    painting, used = engine.stylize_holding(frame, mix, as_array(held), hold)
     return Painted(painting.pixels, used)
 
 
@@ -389,11 +390,6 @@ def likeness(held: Weights, wanted: Weights) -> float:
     A gliding mixture thus shortens the memory, instead of trailing behind.
     """
     return max(0.0, 1 - float(np.abs(held - wanted).sum()) / UNLIKE)
-
-
-def _array(statistics: Statistics | OnDevice | None) -> Statistics | None:
-    """Brought down where they lie on a device."""
-    return statistics if statistics is None or isinstance(statistics, np.ndarray) else statistics.numpy()
 
 
 def _followed(exposure: float) -> float:
