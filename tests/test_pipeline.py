@@ -216,3 +216,23 @@ def test_progress_without_a_total():
 
     final = run(Unknown(), lambda frame: frame, Collector())
     assert (final.frames_done, final.frames_total, final.seconds_left) == (5, None, None)
+
+
+@pytest.mark.parametrize("stage", ["decode", "encode"])
+@pytest.mark.parametrize("starts", [True, False])
+def test_ctrl_c_while_a_stage_starts(stage, starts, monkeypatch):
+    """Whether its thread came to life or not: the interruption arrives unchanged, and nothing is at work any longer."""
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        is_meant = thread.name == f"videonst-{stage}"
+        if starts or not is_meant:
+            start(thread)
+        if is_meant:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        run(Frames(20), lambda frame: frame, Collector())
+    assert not set(threading.enumerate()) - before

@@ -1,4 +1,5 @@
 import errno
+import gc
 import os
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from videonst.av_frame import FrameConverter
 from videonst.errors import InputError, VideoNSTError
 from videonst.frame import ColourTags, Frame
 from videonst.sinks import open_sink
+from videonst.sinks.part_file import PartFile
 from videonst.sources import open_source
 
 
@@ -351,3 +353,19 @@ def test_a_picture_holds_one_frame(tmp_path):
         sink.write(still(smooth_picture(8, 8)))
         sink.write(still(smooth_picture(8, 8)))
     assert os.listdir(tmp_path) == []
+
+
+def test_a_part_that_nobody_holds_is_gone(tmp_path):
+    """Ctrl-C may come between its creation and the block that discards it."""
+    target = tmp_path / "out.mp4"
+    part = PartFile(target, None, overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == [".out.mp4.part"]
+    del part
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+    part = PartFile(target, None, overwrite=False)
+    part.commit()
+    PartFile(target, None, overwrite=True)  # another one begins, and ends
+    del part
+    gc.collect()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]

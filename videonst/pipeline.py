@@ -1,5 +1,6 @@
 """Source to sink: decoding, repainting and encoding at the same time, in bounded memory."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -104,7 +105,8 @@ class _Stages:
     def start(self, work: Callable[[], None]) -> None:
         def guarded() -> None:
             try:
-                work()
+                if not self.stopping.is_set():
+                    work()
             except BaseException as error:
                 self.stop(error)
 
@@ -129,7 +131,12 @@ class _Stages:
 
     def _wait(self) -> None:
         for thread in self._threads:
-            thread.join()
+            # Ctrl-C while a thread starts leaves open whether it does. One that starts later finds `stopping` set.
+            for _ in range(_STARTING):
+                with contextlib.suppress(RuntimeError):
+                    thread.join()
+                    break
+                time.sleep(_POLL_SECONDS)
 
 
 class _Channel:
@@ -158,6 +165,9 @@ class _Channel:
             yield frame
         raise _Stopped
 
+
+_STARTING = 3
+"""Times that a thread is looked for which may not have started."""
 
 _POLL_SECONDS = 0.1
 """How soon a waiting stage notices that another has failed."""

@@ -310,7 +310,7 @@ def test_snapshot_and_recording(page: Any, server: PageServer, tmp_path: Path):
 
 def test_delay_stays_bounded_behind_a_slow_server(page: Any, small_model: Path, monkeypatch: pytest.MonkeyPatch):
     """At 10 frames a second against a camera's 20, a queue would grow by half a second every second."""
-    monkeypatch.setattr("videonst.temporal.past.same", lambda first, second: False)  # a picture is painted once
+    monkeypatch.setattr("videonst.temporal.lookout.same", lambda first, second: False)  # a picture is painted once
     slow = SlowEngines(small_model, lambda: time.sleep(0.1))
     with running(ServeSettings(engines=slow)) as server:
         start(page, server)

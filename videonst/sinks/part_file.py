@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -33,7 +34,8 @@ class Output(Protocol):
 class PartFile:
     """A hidden file beside the target, `.NAME.part`, which takes the target's name on `commit`.
 
-    Created at once, so that a target that cannot be written is known before the work starts.
+    Created at once, so that a target that cannot be written is known before the work starts. Without `commit` it is
+    gone when nobody holds this any longer: Ctrl-C may come before anybody does.
 
     Attributes:
         target: the name that the file will have.
@@ -54,6 +56,7 @@ class PartFile:
             raise InputError(f"input and output are the same file, {target}; name another output")
         if target.exists() and not overwrite:
             raise InputError(f"{target} exists already; name another output or pass --overwrite (overwrite=True)")
+        self._gone = weakref.finalize(self, _unlink, self.path)
         try:
             self.path.open("wb").close()
         except OSError as error:
@@ -78,10 +81,15 @@ class PartFile:
         with self.writing():
             sync(self.path)
             os.replace(self.path, self.target)
+        self._gone.detach()
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
+        self._gone()
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
