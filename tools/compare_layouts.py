@@ -16,17 +16,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from measuring import checked_size
 from torch import nn
 
-from videonst.bench.json_values import check_json, write_json
+from videonst.bench.json_values import write_json
 from videonst.bench.machine import describe_machine
 from videonst.engines.providers import open_session
-from videonst.errors import InputError
 from videonst.export.onnx import OPSET, build_graph
 from videonst.live.meter import percentile
 from videonst.models import find_model
 from videonst.network import StyleNetwork
-from videonst.resize import Resize
 
 OURS = ("tiny", "tiny.int8", "fast", "fast.int8", "full")
 WARM_UP = 2
@@ -159,14 +158,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    try:
-        size = Resize.parse(args.size).size
-        if args.json:
-            check_json(args.json)
-    except InputError as error:
-        parser.error(str(error))
-    if size is None or size[0] % 4 or size[1] % 4 or min(size) < 16:
-        parser.error(f"--size {args.size}: expected WIDTHxHEIGHT, multiples of 4 from 16 on")
+    size = checked_size(parser, args, multiple=4, least=16)
     if args.rounds < 1:
         parser.error(f"--rounds {args.rounds}: expected 1 or more")
     machine = describe_machine()

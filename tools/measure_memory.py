@@ -14,13 +14,12 @@ import tempfile
 from pathlib import Path
 
 import av
+from measuring import checked_size
 
-from videonst.bench.json_values import check_json, write_json
+from videonst.bench.json_values import write_json
 from videonst.bench.machine import describe_machine, peak_resident_mb
 from videonst.bench.peak import peak_of_convert
 from videonst.bench.stages import RATE, sample_frames, write_clip
-from videonst.errors import InputError
-from videonst.resize import Resize
 
 LIMIT = 1.10
 """Of the long clip's peak over the short one's."""
@@ -53,14 +52,7 @@ def main() -> None:
     short, long = args.seconds
     if short < 1 or long % short:
         parser.error(f"the long clip is the short one over and over; {long} s is no multiple of {short}")
-    try:
-        size = Resize.parse(args.size).size
-        if args.json:
-            check_json(args.json)
-    except InputError as error:
-        parser.error(str(error))
-    if size is None or size[0] % 2 or size[1] % 2:
-        parser.error(f"--size {args.size}: expected WIDTHxHEIGHT, even numbers")
+    size = checked_size(parser, args, multiple=2, least=2)
     if peak_resident_mb() is None:
         parser.error("this system does not tell the memory of a process; Linux does")
     report = {"machine": describe_machine(), "size": args.size, "model": args.model or "none", "peak_mb": {}}

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from videonst.cli.console import Device, Flow, Model, open_flow
+from videonst.cli.console import Device, Flow, Model, is_given, open_flow
 from videonst.errors import InputError
 
 app = typer.Typer(help="Measure: speed, stability.", no_args_is_help=True)
@@ -65,7 +65,7 @@ def speed(
 
     reading = "compare" if compare else "show" if show else ""
     allowed = {"compare": ("compare",), "show": ("show", "plot")}.get(reading, context.params)
-    idle = [name.replace("_", "-") for name in context.params if _is_given(context, name) and name not in allowed]
+    idle = [name.replace("_", "-") for name in context.params if is_given(context, name) and name not in allowed]
     if idle:
         raise InputError(f"--{reading} measures nothing; leave out --{' and --'.join(idle)}")
     if compare:
@@ -144,7 +144,7 @@ def stability(
         raise InputError("the losses need both --vgg and --paintings")
     if plain and not painted:
         raise InputError("--plain is the unsteadied version of what --painted names; give both")
-    idle = [name for name in _FOR_AN_ENGINE if _is_given(context, name)]
+    idle = [name for name in _FOR_AN_ENGINE if is_given(context, name)]
     if painted and idle:
         raise InputError(f"--{' and --'.join(idle)}: for an engine; what --painted names is painted already")
     if painted and ((vgg is not None) != (style is not None and len(style) == 1)):
@@ -200,10 +200,6 @@ def stability(
     _print(summarise(rows), "painted" if painted else "steady")
     if plot:
         draw_plot(plot, rows)
-
-
-def _is_given(context: typer.Context, option: str) -> bool:
-    return getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE"
 
 
 def _print(rows: Sequence[dict[str, Any]], first: str) -> None:

@@ -59,6 +59,11 @@ def complain(message: str) -> None:
     typer.echo(f"videonst: {message}", err=True)
 
 
+def is_given(context: typer.Context, option: str) -> bool:
+    """Whether an option was on the command line, its default included."""
+    return getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE"
+
+
 def open_flow(name: str) -> "FlowProvider":
     """What `--flow` names; RAFT stands over the floor that the rest of the choice lives on."""
     from videonst.temporal import flow

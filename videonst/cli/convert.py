@@ -17,6 +17,7 @@ from videonst.cli.console import (
     Steady,
     Strength,
     frame_progress,
+    is_given,
     many_progress,
     open_flow,
     print_summary,
@@ -162,7 +163,7 @@ def command(
         "hwaccel": hwaccel,
     }
     if engine == "optimise":
-        if getattr(context.get_parameter_source("steady"), "name", "") == "COMMANDLINE":
+        if is_given(context, "steady"):
             raise InputError("--steady is for the fast engines; --engine optimise holds film steady by itself")
         is_picture = not is_many and Path(target).suffix.lower() in PICTURE_SUFFIXES and not is_pattern(Path(target))
         with optimise.open_optimiser(

@@ -6,19 +6,14 @@ import threading
 import numpy as np
 import onnxruntime as ort
 
+from videonst.engines import trial
 from videonst.engines.providers import one_line, open_session
 
 log = logging.getLogger(__name__)
 
-TRIAL_SIZE = 32
-"""Side of the frame, pixels, on which it is compared with the whole graph before its first use."""
-
-TRIAL_TOLERANCE = 2
-"""Levels by which it may differ."""
-
 
 class HeldSession:
-    """A session of the second graph, opened when it is first asked for. May be asked from several threads.
+    """A session of the second graph, opened and tried when it is first asked for. May be asked from several threads.
 
     Args:
         model: the second graph; None where the file has none.
@@ -49,16 +44,15 @@ class HeldSession:
             return self._session
 
     def _opened(self, model: bytes) -> ort.InferenceSession | None:
-        ramp = np.broadcast_to(np.linspace(0, 255, TRIAL_SIZE).astype(np.uint8)[:, None], (TRIAL_SIZE, TRIAL_SIZE, 3))
-        feed = {"frame": ramp[None].copy(), "style_weights": np.eye(1, self._slots, 1, dtype=np.float32)}
+        feed = {"frame": trial.ramp()[None], "style_weights": np.eye(1, self._slots, 1, dtype=np.float32)}
         try:
             session = open_session(model, self._device, self._threads)
             expected, feed["statistics"] = self._whole.run(["stylized", "used_statistics"], feed)
-            wrong = int(np.abs(np.subtract(session.run(None, feed)[0], expected, dtype=np.int16)).max())
+            wrong = trial.levels_off(session.run(None, feed)[0], expected)
             reason = f"a trial came back {wrong} levels off"
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             wrong, reason = 255, one_line(error)
-        if wrong <= TRIAL_TOLERANCE:
+        if wrong <= trial.TOLERANCE:
             return session
         self._warn(reason)
         return None

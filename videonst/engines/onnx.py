@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from videonst.engines import EngineDescription, OnDevice, Statistics, as_array
+from videonst.engines import EngineDescription, OnDevice, Statistics, as_array, trial
 from videonst.engines.colour import keep_colour
 from videonst.engines.cuda_graphs import CudaGraphs
 from videonst.engines.device_memory import host_array, run_bound
@@ -35,13 +35,6 @@ from videonst.processor import usable_cores
 from videonst.styles import StyleMix
 
 log = logging.getLogger(__name__)
-
-TRIAL_SIZE = 32
-"""Side of the grey frame, pixels, that a device must give back before it counts as working."""
-
-TRIAL_TOLERANCE = 2
-"""Levels by which that frame may come back changed with all weight on the photo slot, or another through the device's
-memory."""
 
 REMEMBERED_MIXES = 64
 
@@ -313,13 +306,13 @@ class OnnxEngine:
             )
         self._fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
         self.session = open_session(path, device, threads)
-        trial = np.full((TRIAL_SIZE, TRIAL_SIZE, 3), 128, np.uint8)
+        grey = np.full((trial.SIDE, trial.SIDE, 3), 128, np.uint8)
         photo = np.eye(1, len(self.metadata.styles) + 1, dtype=np.float32)
         try:
-            painted = _run(self.session, trial, photo)
+            painted = _run(self.session, grey, photo)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise DeviceError(device, one_line(error)) from error
-        if np.abs(painted.astype(int) - trial).max() > TRIAL_TOLERANCE:
+        if trial.levels_off(painted, grey) > trial.TOLERANCE:  # all weight on the photograph gives it back
             raise DeviceError(device, f"it computes wrongly with {path.name}; update its driver")
         self._device = device
         self._holds = "used_statistics" in {output.name for output in self.session.get_outputs()}
@@ -335,18 +328,18 @@ class OnnxEngine:
         self.memory = memory
         if memory is None:
             return
-        ramp = np.broadcast_to(np.linspace(0, 255, TRIAL_SIZE).astype(np.uint8)[:, None], (TRIAL_SIZE, TRIAL_SIZE, 3))
+        ramp = trial.ramp()
         weights = np.eye(1, len(self.metadata.styles) + 1, 1, dtype=np.float32)
         try:
             _, used = self._leave(memory, ramp, weights, None, 0.0)
             painted, _ = self._leave(memory, ramp, weights, used, 0.5)
             down, _ = self._down(ramp, weights, used, 0.5)
-            expected = _run(self.session, ramp, weights).astype(int)
-            wrong = max(int(np.abs(picture - expected).max()) for picture in (painted.numpy()[0], down))
+            expected = _run(self.session, ramp, weights)
+            wrong = max(trial.levels_off(picture, expected) for picture in (painted.numpy()[0], down))
             reason = f"a trial came back {wrong} levels off"
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             wrong, reason = 255, one_line(error)
-        if wrong > TRIAL_TOLERANCE:
+        if wrong > trial.TOLERANCE:
             log.warning("paintings are not left in the memory of %s: %s", self._device, reason)
             self.memory = None
 

@@ -14,7 +14,7 @@ from videonst.frame import Frame, Pixels
 from videonst.optimise.painter import Painter
 from videonst.styles import StyleMix
 from videonst.temporal.flow import FlowProvider, Plane, in_full_pixels, place_of, resample, trust
-from videonst.temporal.lookout import LONGEST_GAP
+from videonst.temporal.lookout import follows
 from videonst.temporal.scene import SceneCuts
 
 if TYPE_CHECKING:
@@ -129,8 +129,7 @@ class Film:
         is_cut = cuts.is_cut(grey)
         if is_cut or not self._past:
             return True
-        last = self._past[-1].frame
-        return last.pixels.shape != frame.pixels.shape or not 0 <= frame.time - last.time <= LONGEST_GAP
+        return not follows(self._past[-1].frame, frame)
 
     def _first_pass(self, frame: Frame, mix: StyleMix) -> Painted:
         grey = self._flow.prepare(frame.pixels)

@@ -51,8 +51,7 @@ class Seen:
     same: bool = False
 
     def leads_to(self, frame: Frame, keep_colour: bool) -> bool:
-        same = self.frame.pixels.shape == frame.pixels.shape and self.keep_colour == keep_colour
-        return same and 0 <= frame.time - self.frame.time <= LONGEST_GAP
+        return self.keep_colour == keep_colour and follows(self.frame, frame)
 
 
 class Lookout:
@@ -131,6 +130,11 @@ def _motion(flow: FlowProvider, before: Pixels, grey: Pixels, frame: Frame) -> M
 
 def _standstill(grey: Pixels) -> Motion:
     return Motion(np.zeros((*grey.shape, 2), np.float32), np.ones(grey.shape, np.float32), 0.0)
+
+
+def follows(before: Frame, frame: Frame) -> bool:
+    """Whether a frame can go on where another was, by size and time."""
+    return before.pixels.shape == frame.pixels.shape and 0 <= frame.time - before.time <= LONGEST_GAP
 
 
 def same(first: Pixels, second: Pixels) -> bool:
